@@ -1,0 +1,23 @@
+FROM python:3.11.15-slim-trixie
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONUNBUFFERED=1
+
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY workflows workflows
+COPY activities activities
+COPY client client
+RUN pip install -c constraints.txt '.[all]'
+
+RUN useradd --create-home --uid 1000 sojourn
+USER sojourn
+WORKDIR /home/sojourn
+
+# The process ends when its worker does; what is left to check is the way to the server, named by TEMPORAL_ADDRESS.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
+    CMD ["temporal", "operator", "cluster", "health"]
+
+ENTRYPOINT ["sojourn"]
+CMD ["worker"]

@@ -1,0 +1,56 @@
+# Every target makes .venv by itself: plain venv and pip, versions from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ROOTS := workflows activities client
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test format lint types check bench build wheel-test record-histories clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## Run the demonstration: no account, no key, no server needed
+	$(BIN)/sojourn demo
+
+test: $(STAMP) ## Run the tests
+	$(BIN)/pytest
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+
+lint: $(STAMP) ## Check format, style and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## Check types: mypy (strict), then pyright
+	$(BIN)/mypy $(ROOTS) tests
+	$(BIN)/pyright
+
+check: lint types test wheel-test ## Everything CI checks
+
+bench: $(STAMP) ## Run the benchmarks
+	$(BIN)/python benchmarks/run.py
+
+build: $(STAMP) ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation
+
+wheel-test: $(STAMP) ## Build the wheel, install it elsewhere, import every package
+	$(BIN)/python tests/wheel_check.py
+
+record-histories: $(STAMP) ## Record workflow histories for the replay tests
+	$(BIN)/python tests/histories/record.py
+
+clean: ## Remove everything that was built, .venv too
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(ROOTS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed; set PYTHON, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@

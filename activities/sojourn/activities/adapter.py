@@ -1,0 +1,61 @@
+"""The model client for real providers, over pydantic-ai's model classes.
+
+This module, and `answer`, `classify`, `provider` and `translation` behind it, are the only ones that know pydantic-ai.
+It is loaded with the first call, so a worker that serves scripted models alone needs neither it nor a provider's SDK.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from importlib import import_module
+
+from sojourn.activities.model import Answer, Delta, ModelCallError, ModelRequest
+from sojourn.activities.provider import ModelPool, secret_of
+
+
+class PydanticAiClient:
+    """Answers model requests through Anthropic, Google, OpenAI, Ollama or any server that speaks OpenAI's protocol.
+
+    One per worker process: calls share its HTTP connections. Close it with `aclose` when the worker ends.
+    """
+
+    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
+        """Make a client. Opens no connection and imports no SDK.
+
+        Args:
+            environment: Where API keys are looked up at each call; ``None`` is the process's environment.
+        """
+        self._environment = os.environ if environment is None else environment
+        self._pool = ModelPool()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
+        """Stream one answer, by exactly one HTTP request: nothing is retried here.
+
+        Raises:
+            ModelCallError: The call failed; classified.
+        """
+        secret = secret_of(request.model, self._environment)
+        model = await self._pool.model(request.model, secret)
+        await _load("sojourn.activities.answer")
+        from sojourn.activities.answer import exchange
+        from sojourn.activities.classify import classify
+
+        try:
+            async with aclosing(exchange(model, request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception as error:
+            failure = classify(error, provider=request.model.provider, secret=secret)
+            # Without its cause: a failure's causes go to the workflow's history, and theirs may quote the key.
+            raise ModelCallError(failure) from None
+
+    async def aclose(self) -> None:
+        """Close all connections to providers."""
+        await self._pool.aclose()
+
+
+async def _load(module: str) -> None:
+    if module not in sys.modules:
+        await asyncio.to_thread(import_module, module)

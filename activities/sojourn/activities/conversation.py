@@ -1,0 +1,158 @@
+"""The model's context: a fold of the session's log to provider-neutral messages.
+
+Feed it the records of history in order, up to the scheduling of the step that is to run. Only what a scheduled step
+has consumed is in the conversation, so messages that still wait in the queue stay out, whenever they arrived.
+"""
+
+from dataclasses import dataclass, field
+
+from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
+from sojourn.types.event import (
+    AgentToolResult,
+    SystemMessage,
+    UserCustomToolResult,
+    UserEvent,
+    UserMessage,
+    UserToolConfirmation,
+)
+from sojourn.types.id import EventId
+from sojourn.types.record import (
+    AssistantPart,
+    CallModelInput,
+    CallModelResult,
+    Record,
+    RunToolInput,
+    RunToolResult,
+    Said,
+    ToolCallPart,
+    UserEvents,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """What the user said."""
+
+    content: tuple[MessageBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemTurn:
+    """Instructions that came in the middle of the conversation."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurn:
+    """What the model answered in one step."""
+
+    parts: tuple[AssistantPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of one call, addressed by the model's own call id."""
+
+    call_id: str
+    name: str
+    content: tuple[ContentBlock, ...]
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResults:
+    """The results of one step's calls, in the order of the calls."""
+
+    results: tuple[ToolResult, ...]
+
+
+Message = UserTurn | SystemTurn | AssistantTurn | ToolResults
+
+
+@dataclass
+class Conversation:
+    """The messages so far, and the tool calls of the last step."""
+
+    messages: list[Message] = field(default_factory=list)
+    steps: int = 0
+    """Model steps answered so far; scripted models answer by it."""
+    _waiting: dict[EventId, UserMessage | SystemMessage] = field(default_factory=dict)
+    _calls: dict[EventId, ToolCallPart] = field(default_factory=dict)
+    _results: dict[EventId, ToolResult] = field(default_factory=dict)
+    _deny_messages: dict[EventId, str] = field(default_factory=dict)
+
+    def call(self, tool_use_id: EventId) -> ToolCallPart | None:
+        """The open call with this event id."""
+        return self._calls.get(tool_use_id)
+
+    def feed(self, record: Record, events: list[UserEvent] | None = None) -> None:
+        """Fold one record.
+
+        Args:
+            record: The next record of history.
+            events: For a signal, its events without repeats, as `LogCursor.accept` gives them.
+        """
+        match record:
+            case UserEvents():
+                for event in events or ():
+                    self._user_event(event)
+            case CallModelInput():
+                self._said(record.said)
+                self._consume(record.consumes)
+            case RunToolInput() | Said():
+                self._said(record.said)
+            case CallModelResult():
+                self._answer(record)
+            case RunToolResult():
+                self._settle(record.tool_use_id, record.content, is_error=record.outcome != "ok")
+
+    def _user_event(self, event: UserEvent) -> None:
+        match event:
+            case UserMessage() | SystemMessage():
+                self._waiting[event.id] = event
+            case UserToolConfirmation(deny_message=str(text)):
+                self._deny_messages.setdefault(event.tool_use_id, text)
+            case UserCustomToolResult():
+                self._settle(event.custom_tool_use_id, event.content, is_error=event.is_error)
+
+    def _said(self, said: tuple[object, ...]) -> None:
+        for event in said:
+            if isinstance(event, AgentToolResult):
+                self._settle(event.tool_use_id, self._explained(event), is_error=event.is_error)
+
+    def _explained(self, event: AgentToolResult) -> tuple[ContentBlock, ...]:
+        reason = self._deny_messages.get(event.tool_use_id)
+        if event.outcome != "denied" or reason is None:
+            return event.content
+        return (*event.content, TextBlock(text=f"Reason given: {reason}"))
+
+    def _answer(self, result: CallModelResult) -> None:
+        self.steps += 1
+        if result.parts:
+            self.messages.append(AssistantTurn(result.parts))
+        self._calls = {call.id: call for call in result.calls}
+        self._results = {}
+
+    def _settle(self, tool_use_id: EventId, content: tuple[ContentBlock, ...], *, is_error: bool) -> None:
+        call = self._calls.get(tool_use_id)
+        if call is not None and tool_use_id not in self._results:
+            self._results[tool_use_id] = ToolResult(call.call_id, call.name, content, is_error)
+
+    def _consume(self, ids: tuple[EventId, ...]) -> None:
+        if self._calls:
+            self.messages.append(ToolResults(tuple(self._result(call) for call in self._calls.values())))
+            self._calls = {}
+        for event_id in ids:
+            self._enter(self._waiting.pop(event_id, None))
+
+    def _result(self, call: ToolCallPart) -> ToolResult:
+        lost = (TextBlock(text="No result was recorded."),)
+        return self._results.get(call.id) or ToolResult(call.call_id, call.name, lost, is_error=True)
+
+    def _enter(self, event: UserMessage | SystemMessage | None) -> None:
+        match event:
+            case UserMessage():
+                self.messages.append(UserTurn(event.content))
+            case SystemMessage():
+                self.messages.append(SystemTurn("\n".join(block.text for block in event.content)))

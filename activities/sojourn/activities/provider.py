@@ -1,0 +1,186 @@
+"""From a model reference to a pydantic-ai model, and the HTTP connections behind it.
+
+Each provider's SDK is imported when its first call is made, in a thread: such an import takes up to two seconds, in
+which the event loop must go on sending heartbeats.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from sojourn.activities.model import ModelCallError
+from sojourn.types.error import ModelNotFoundError
+from sojourn.types.failure import ModelFailure
+from sojourn.types.model import ModelRef, Provider
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+    from pydantic_ai.models import Model
+
+OLLAMA_URL = "http://localhost:11434/v1"
+
+_CONNECT_SECONDS = 5
+# The model call's own timeout ends it long before. This bound only frees the socket of a call nobody waits for.
+_READ_SECONDS = 3600
+# What the OpenAI SDK must be given where no key is needed: without one it would take OPENAI_API_KEY, and send it.
+_NO_KEY = "api-key-not-set"
+
+_USUAL_KEYS: dict[Provider, tuple[str, ...]] = {
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    "openai": ("OPENAI_API_KEY",),
+}
+
+
+class _Sdk(NamedTuple):
+    module: str
+    extra: str
+
+
+_SDKS: dict[Provider, _Sdk] = {
+    "anthropic": _Sdk("pydantic_ai.models.anthropic", "anthropic"),
+    "google": _Sdk("pydantic_ai.models.google", "google"),
+    "ollama": _Sdk("pydantic_ai.models.ollama", "openai"),
+    "openai": _Sdk("pydantic_ai.models.openai", "openai"),
+    "openai-compatible": _Sdk("pydantic_ai.models.openai", "openai"),
+}
+
+
+class _Endpoint(NamedTuple):
+    """What one HTTP client is kept for. Holds the key's name, never the key."""
+
+    provider: Provider
+    base_url: str | None
+    api_key: str | None
+
+
+def _fatal(ref: ModelRef, message: str, *, error_class: str | None = None) -> ModelCallError:
+    return ModelCallError(ModelFailure(kind="fatal", message=message, provider=ref.provider, error_class=error_class))
+
+
+def secret_of(ref: ModelRef, environment: Mapping[str, str]) -> str | None:
+    """The API key of a call, from the worker's environment; ``None`` where the provider needs none.
+
+    Raises:
+        ModelCallError: Fatal; the variable is not set. The message names it.
+    """
+    names = (ref.api_key.removeprefix("env:"),) if ref.api_key is not None else _USUAL_KEYS.get(ref.provider, ())
+    found = next((environment[name] for name in names if environment.get(name)), None)
+    if found is None and names:
+        raise _fatal(
+            ref,
+            f"no API key for {str(ref)!r}: the worker's environment has no {' or '.join(names)};"
+            " set it and restart the worker, or name another variable in the model's api_key",
+        )
+    return found
+
+
+class ModelPool:
+    """The models of one worker process. Calls to one provider, base URL and key reference share their connections."""
+
+    def __init__(self) -> None:
+        self._clients: dict[_Endpoint, AsyncClient] = {}
+
+    async def model(self, ref: ModelRef, secret: str | None) -> "Model":
+        """The pydantic-ai model for a reference.
+
+        Raises:
+            ModelCallError: Fatal; there is no such provider here, or its extra is not installed.
+        """
+        sdk = _SDKS.get(ref.provider)
+        if sdk is None:
+            raise _fatal(
+                ref,
+                f"no provider answers {str(ref)!r} on this worker; scripted models need a worker that was given a script",
+                error_class=ModelNotFoundError.__name__,
+            )
+        try:
+            if sdk.module not in sys.modules:
+                await asyncio.to_thread(import_module, sdk.module)
+            return _BUILDERS[ref.provider](ref, secret, self._client(ref))
+        except ImportError:
+            raise _fatal(
+                ref,
+                f"provider {ref.provider!r} is not installed on the worker;"
+                f' run pip install "sojourn[{sdk.extra}]" and restart it',
+                error_class=ModelNotFoundError.__name__,
+            ) from None
+
+    def _client(self, ref: ModelRef) -> "AsyncClient":
+        from httpx2 import Timeout
+        from pydantic_ai.models import create_async_httpx2_client
+
+        endpoint = _Endpoint(ref.provider, ref.base_url, ref.api_key)
+        if endpoint not in self._clients:
+            timeout = Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+            self._clients[endpoint] = create_async_httpx2_client(timeout=timeout)
+        return self._clients[endpoint]
+
+    async def aclose(self) -> None:
+        """Close all connections. Calls in flight fail; later ones open new connections."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.aclose()
+
+
+def _anthropic(ref: ModelRef, secret: str | None, client: "AsyncClient") -> "Model":
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+    from pydantic_ai.settings import ModelSettings
+
+    # A session sends its whole conversation again at every step: uncached, that is ten times the price. Servers that
+    # only imitate the API may refuse the cache marks, so another base URL goes without.
+    settings = ModelSettings(cache=True) if ref.base_url is None else None
+    provider = AnthropicProvider(api_key=secret, base_url=ref.base_url, http_client=client)
+    return AnthropicModel(ref.model, provider=provider, settings=settings)
+
+
+def _google(ref: ModelRef, secret: str | None, client: "AsyncClient") -> "Model":
+    from pydantic_ai.models.google import GoogleModel
+    from pydantic_ai.providers.google import GoogleProvider
+
+    return GoogleModel(ref.model, provider=GoogleProvider(api_key=secret, base_url=ref.base_url, http_client=client))
+
+
+def _ollama(ref: ModelRef, secret: str | None, client: "AsyncClient") -> "Model":
+    from pydantic_ai.models.ollama import OllamaModel
+    from pydantic_ai.providers.ollama import OllamaProvider
+
+    provider = OllamaProvider(base_url=ref.base_url or OLLAMA_URL, api_key=secret or _NO_KEY, http_client=client)
+    return OllamaModel(ref.model, provider=provider)
+
+
+def _openai(ref: ModelRef, secret: str | None, client: "AsyncClient") -> "Model":
+    """OpenAI itself, or a proxy to it, by the Responses API.
+
+    Chat Completions hides the reasoning of OpenAI's models, so it would be lost between the steps of a turn. Nothing
+    is stored at OpenAI: reasoning travels encrypted in the parts, and the conversation's one store is the session log.
+    """
+    from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    provider = OpenAIProvider(api_key=secret, base_url=ref.base_url, http_client=client)
+    return OpenAIResponsesModel(ref.model, provider=provider, settings=OpenAIResponsesModelSettings(openai_store=False))
+
+
+def _openai_compatible(ref: ModelRef, secret: str | None, client: "AsyncClient") -> "Model":
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+    base_url = ref.base_url or ""
+    # The name decides who gets provider state back, so two servers must not share one.
+    name = f"openai-compatible:{urlsplit(base_url).netloc.rpartition('@')[2]}"
+    provider = OpenAICompatibleProvider(name, base_url=base_url, api_key=secret or _NO_KEY, http_client=client)
+    return OpenAIChatModel(ref.model, provider=provider)
+
+
+_BUILDERS = {
+    "anthropic": _anthropic,
+    "google": _google,
+    "ollama": _ollama,
+    "openai": _openai,
+    "openai-compatible": _openai_compatible,
+}

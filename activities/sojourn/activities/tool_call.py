@@ -1,0 +1,168 @@
+"""The activity `run_tool`: one call of a function tool."""
+
+import asyncio
+import contextvars
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+from temporalio import activity
+
+from sojourn.activities.context import ToolContext
+from sojourn.activities.pulse import Pulse
+from sojourn.activities.session_log import SessionLogs
+from sojourn.activities.tool import Tool, Toolbox
+from sojourn.types.content import (
+    ContentBlock,
+    DocumentBlock,
+    ImageBlock,
+    SearchResultBlock,
+    TextBlock,
+)
+from sojourn.types.event import ToolOutcome
+from sojourn.types.id import SessionId
+from sojourn.types.name import RUN_TOOL_ACTIVITY
+from sojourn.types.preview import ToolPreview
+from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
+
+logger = logging.getLogger("sojourn.activities")
+
+_BLOCKS = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
+
+RESULT_LIMIT_BYTES = 1_900_000
+"""What fits into one payload of Temporal (2 MiB) with room for the rest of the record."""
+
+
+class ToolCall:
+    """Holds what the activity needs on a worker.
+
+    Args:
+        logs: Where the arguments of a call are found.
+        tools: The worker's tools.
+        threads: Where sync tools run, so that they never block the worker's loop.
+    """
+
+    def __init__(self, *, logs: SessionLogs, tools: Toolbox, threads: ThreadPoolExecutor) -> None:
+        self._logs = logs
+        self._tools = tools
+        self._threads = threads
+
+    @activity.defn(name=RUN_TOOL_ACTIVITY)
+    async def run_tool(self, record: RunToolInput) -> RunToolResult:
+        """Run one call and return its one result; whatever the tool does wrong becomes an error result.
+
+        Attempted again after a lost worker only if the tool is idempotent; the tool-use id is the tool's key for that.
+        On cancellation it returns an "interrupted" result at once, even if a sync tool's thread goes on.
+        """
+        info = activity.info()
+        watch = _Watch(record)
+        try:
+            async with Pulse(watch.preview):
+                call = await self._logs.get(info.workflow_id or "").call(info.workflow_run_id or "", record.tool_use_id)
+                return await self._run(record, call, watch)
+        except asyncio.CancelledError:
+            watch.cancelled.set()
+            details = activity.cancellation_details()
+            if details is None or not details.cancel_requested:
+                raise
+            return _result(record, "The call was interrupted. Try again if it is still needed.", "interrupted")
+
+    async def _run(self, record: RunToolInput, call: ToolCallPart, watch: "_Watch") -> RunToolResult:
+        if (found := self._tools.get(record.name)) is None:
+            return _result(record, f"The worker has no tool {record.name!r}.", "error")
+        limit = (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
+        try:
+            arguments = found.bind(call.input, _context(record, watch))
+        except ValidationError as error:
+            return _result(record, _explain(error), "error")
+        try:
+            async with asyncio.timeout(limit.total_seconds()) as bound:
+                value = await self._call(found, arguments)
+        except Exception as error:
+            watch.cancelled.set()
+            if isinstance(error, TimeoutError) and bound.expired():
+                return _result(record, _out_of_time(limit, found), "timed_out")
+            logger.info("a tool raised", extra={"tool": record.name, "tool_use_id": record.tool_use_id})
+            return _result(record, f"{type(error).__name__}: {error}", "error")
+        return _converted(record, value)
+
+    async def _call(self, found: Tool, arguments: dict[str, Any]) -> Any:
+        if found.is_async:
+            return await found.function(**arguments)
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: run(lambda: found.function(**arguments))
+        )
+
+
+class _Watch:
+    """What a running call shows to the outside, and hears from it."""
+
+    def __init__(self, record: RunToolInput) -> None:
+        self.cancelled = threading.Event()
+        self._record = record
+        self._progress: str | None = None
+
+    def report(self, text: str) -> None:
+        self._progress = text
+
+    def preview(self) -> ToolPreview | None:
+        progress, self._progress = self._progress, None
+        if progress is None:
+            return None
+        return ToolPreview(tool_use_id=self._record.tool_use_id, progress=progress[-4000:])
+
+
+def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
+    info = activity.info()
+    session_id = SessionId((info.workflow_id or "").rpartition("/")[2])
+    return ToolContext(
+        session_id=session_id,
+        tool_use_id=record.tool_use_id,
+        attempt=info.attempt,
+        _report=watch.report,
+        _cancelled=watch.cancelled,
+    )
+
+
+def _converted(record: RunToolInput, value: object) -> RunToolResult:
+    try:
+        content = _content(value)
+    except (PydanticSerializationError, ValueError) as error:
+        text = f"The tool returned a {type(value).__name__} that cannot be written as JSON: {error}"
+        return _result(record, text, "error")
+    size = len(to_json(content))
+    if size > RESULT_LIMIT_BYTES:
+        text = f"The tool returned {size:,} bytes; the limit is {RESULT_LIMIT_BYTES:,}. Ask for less at a time."
+        return _result(record, text, "error")
+    return RunToolResult(tool_use_id=record.tool_use_id, content=content)
+
+
+def _content(value: object) -> tuple[ContentBlock, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (TextBlock(text=value),)
+    if isinstance(value, BaseModel) and isinstance(value, _BLOCKS):
+        return (value,)
+    if isinstance(value, list | tuple) and value and all(isinstance(each, _BLOCKS) for each in value):
+        return tuple(value)
+    return (TextBlock(text=to_json(value).decode()),)
+
+
+def _result(record: RunToolInput, text: str, outcome: ToolOutcome) -> RunToolResult:
+    return RunToolResult(tool_use_id=record.tool_use_id, content=(TextBlock(text=text[:10_000]),), outcome=outcome)
+
+
+def _explain(error: ValidationError) -> str:
+    faults = (f"{'.'.join(map(str, each['loc'])) or 'input'}: {each['msg']}" for each in error.errors())
+    return "Invalid arguments. " + "; ".join(faults)
+
+
+def _out_of_time(limit: timedelta, found: Tool) -> str:
+    text = f"The call gave no result within {limit.total_seconds():g} s."
+    return text if found.idempotent else f"{text} It may have had its effect."

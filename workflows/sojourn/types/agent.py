@@ -1,0 +1,168 @@
+"""What an agent is: the definition that users write, and its versions."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from sojourn.types.id import AgentId
+from sojourn.types.model import ModelRef
+from sojourn.types.permission import Permission, PermissionPolicy
+from sojourn.types.wire import Metadata, Omitted, Wire
+
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+JsonSchema = dict[str, JsonValue]
+
+
+class FunctionTool(Wire):
+    """A Python function registered on the worker, by name."""
+
+    type: Literal["function"] = "function"
+    name: ToolName
+    permission: Annotated[Permission | None, Omitted] = None
+
+
+class CustomTool(Wire):
+    """A tool that the client runs: the session parks until `user.custom_tool_result` comes."""
+
+    type: Literal["custom"] = "custom"
+    name: ToolName
+    description: str = Field(min_length=1)
+    input_schema: JsonSchema
+    timeout: timedelta | None = None
+    """Longest wait for this tool; ``None`` takes the limit of the agent."""
+
+
+class ToolOptions(Wire):
+    """Settings of one tool of a set."""
+
+    name: Annotated[ToolName | None, Omitted] = None
+    enabled: bool | None = None
+    permission: Annotated[Permission | None, Omitted] = None
+
+
+class AgentToolset(Wire):
+    """The built-in tools (shell, files, web), which need a sandbox."""
+
+    type: Literal["agent_toolset_20260401"] = "agent_toolset_20260401"
+    default_config: ToolOptions | None = None
+    configs: tuple[ToolOptions, ...] = ()
+
+
+class McpToolset(Wire):
+    """The tools of one of the definition's MCP servers."""
+
+    type: Literal["mcp_toolset"] = "mcp_toolset"
+    mcp_server_name: str
+    default_config: ToolOptions | None = None
+    configs: tuple[ToolOptions, ...] = ()
+
+
+ToolConfig = Annotated[FunctionTool | CustomTool | AgentToolset | McpToolset, Field(discriminator="type")]
+
+
+def _tool(value: Any) -> Any:
+    return {"type": "function", "name": value} if isinstance(value, str) else value
+
+
+class McpServer(Wire):
+    """An MCP server by URL."""
+
+    type: Literal["url"] = "url"
+    name: str = Field(min_length=1, max_length=255)
+    url: str = Field(min_length=1, max_length=2048)
+
+
+class Skill(Wire):
+    """A bundle of instructions, pinned to a version or the latest."""
+
+    type: Literal["anthropic", "custom"] = "custom"
+    skill_id: str = Field(min_length=1)
+    version: str | None = None
+
+
+class Limits(Wire):
+    """Bounds of one session of the agent. All of them count per session, not per worker."""
+
+    max_steps: int = Field(default=100, ge=1, le=10_000)
+    """Model steps in one turn; the turn ends with an error when they are used up."""
+    custom_tool_timeout: timedelta | None = timedelta(seconds=300)
+    """How long a custom tool's result may take; ``None`` waits for ever."""
+    tool_timeout: timedelta = timedelta(seconds=120)
+    """How long a function tool may run that does not say so itself."""
+    model_timeout: timedelta = timedelta(minutes=10)
+    """How long one model call may take."""
+    model_attempts: int = Field(default=6, ge=1, le=100)
+    """Visible attempts of one model step before the turn ends with ``retries_exhausted``."""
+    retry_interval: timedelta = timedelta(seconds=1)
+    """Wait before the first retry of a model step; doubles each time up to a minute."""
+    on_exhausted: Literal["idle", "failed"] = "idle"
+    """What a session becomes when a turn's retries are used up: usable again, or failed for good."""
+
+
+class AgentDefinition(Wire):
+    """A declarative agent. Immutable; a change makes a new version.
+
+    ``tools`` takes names of functions on the worker, or tool objects. ``model`` takes text as `ModelRef` does.
+    """
+
+    name: str = Field(min_length=1, max_length=256)
+    model: ModelRef
+    system: Annotated[str | None, Field(max_length=100_000)] = None
+    description: Annotated[str | None, Field(max_length=2048)] = None
+    tools: tuple[Annotated[ToolConfig, BeforeValidator(_tool)], ...] = Field(default=(), max_length=256)
+    mcp_servers: tuple[McpServer, ...] = Field(default=(), max_length=20)
+    skills: tuple[Skill, ...] = Field(default=(), max_length=20)
+    permission_policy: PermissionPolicy = PermissionPolicy()
+    limits: Limits = Limits()
+    metadata: Metadata = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AgentDefinition":
+        names = [tool.name for tool in self.tools if isinstance(tool, FunctionTool | CustomTool)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tool names must be unique; {twice[0]!r} is there twice")
+        servers = {server.name for server in self.mcp_servers}
+        used = {tool.mcp_server_name for tool in self.tools if isinstance(tool, McpToolset)}
+        if servers != used:
+            raise ValueError(
+                f"every MCP server needs one mcp_toolset and the other way round; unmatched: {sorted(servers ^ used)}"
+            )
+        return self
+
+
+class AgentVersion(Wire):
+    """One version of an agent, as stored."""
+
+    id: AgentId
+    version: int = Field(ge=1)
+    definition: AgentDefinition
+    created_at: datetime | None = None
+    """When this version was made; ``None`` inside a session's snapshot."""
+    archived_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in the definition."""
+        return self.definition.name
+
+
+class AgentInput(Wire):
+    """What an `AgentWorkflow` run starts from."""
+
+    agent_id: AgentId
+    workspace: str
+    definition: AgentDefinition
+    version: int = 1
+    """The version that ``definition`` is; more than 1 after continue-as-new."""
+    archived: bool = False
+
+
+class UpdateAgentInput(Wire):
+    """A new definition for an agent."""
+
+    definition: AgentDefinition
+    version: int | None = None
+    """The version the caller has seen; another one is refused. ``None`` means last write wins."""

@@ -1,0 +1,133 @@
+"""Reading records out of Temporal history. A dumb decoder: what a record means is the record's business."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.converter import DataConverter
+
+from sojourn.types.log import LogCursor
+from sojourn.types.name import CALL_MODEL_ACTIVITY, LOG_MEMO, RUN_TOOL_ACTIVITY, USER_EVENTS_SIGNAL
+from sojourn.types.record import (
+    CallModelInput,
+    CallModelResult,
+    Record,
+    RunToolInput,
+    RunToolResult,
+    Said,
+    UserEvents,
+)
+from sojourn.types.session import SessionInput
+
+_INPUTS: dict[str, Any] = {CALL_MODEL_ACTIVITY: CallModelInput, RUN_TOOL_ACTIVITY: RunToolInput}
+_RESULTS: dict[str, Any] = {CALL_MODEL_ACTIVITY: CallModelResult, RUN_TOOL_ACTIVITY: RunToolResult}
+
+_CLOSED = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+}
+
+
+@dataclass
+class Stored:
+    """One record and when the server stored it."""
+
+    record: Record
+    at: datetime
+
+
+class RunDecoder:
+    """Decodes the history of one run, event by event, in order.
+
+    Attributes:
+        start: The run's input, once its first event has been fed.
+        previous_run_id: The run it continues, or ``""``.
+        next_run_id: The run that continues it, or ``""``.
+        closed: Whether the chain has ended with this run.
+    """
+
+    def __init__(self, converter: DataConverter) -> None:
+        self.start: SessionInput | None = None
+        self.previous_run_id = ""
+        self.next_run_id = ""
+        self.closed = False
+        self._converter = converter
+        self._scheduled: dict[int, str] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run takes no more events."""
+        return self.closed or bool(self.next_run_id)
+
+    def cursor(self) -> LogCursor:
+        """The place in the log at which the run begins."""
+        assert self.start is not None, "feed the run's first event before asking for its cursor"
+        state = self.start.state
+        if state is None:
+            return LogCursor(self.start.session_id)
+        return LogCursor(self.start.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
+
+    async def decode(self, event: HistoryEvent) -> Stored | None:
+        """The record that the event carries, if it carries one."""
+        record = await self._record(event)
+        return None if record is None else Stored(record, event.event_time.ToDatetime(tzinfo=UTC))
+
+    async def _record(self, event: HistoryEvent) -> Record | None:
+        match event.event_type:
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+                return await self._signaled(event)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                return await self._activity_scheduled(event)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+                return await self._activity_completed(event)
+            case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+                fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+                return await self._read(Said, fields[LOG_MEMO]) if LOG_MEMO in fields else None
+            case _:
+                await self._boundary(event)
+                return None
+
+    async def _boundary(self, event: HistoryEvent) -> None:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+            started = event.workflow_execution_started_event_attributes
+            self.previous_run_id = started.continued_execution_run_id
+            self.start = await self._read(SessionInput, started.input)
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            attributes = event.workflow_execution_continued_as_new_event_attributes
+            self.next_run_id = attributes.new_execution_run_id
+        elif event.event_type in _CLOSED:
+            self.closed = True
+
+    async def _signaled(self, event: HistoryEvent) -> Record | None:
+        attributes = event.workflow_execution_signaled_event_attributes
+        if attributes.signal_name != USER_EVENTS_SIGNAL:
+            return None
+        try:
+            return await self._read(UserEvents, attributes.input)
+        except (ValidationError, ValueError, IndexError):
+            # The workflow drops a signal that it cannot decode, so the log must not show it either.
+            return None
+
+    async def _activity_scheduled(self, event: HistoryEvent) -> Record | None:
+        attributes = event.activity_task_scheduled_event_attributes
+        name = attributes.activity_type.name
+        if name not in _INPUTS:
+            return None
+        self._scheduled[event.event_id] = name
+        return await self._read(_INPUTS[name], attributes.input)
+
+    async def _activity_completed(self, event: HistoryEvent) -> Record | None:
+        attributes = event.activity_task_completed_event_attributes
+        name = self._scheduled.pop(attributes.scheduled_event_id, None)
+        return None if name is None else await self._read(_RESULTS[name], attributes.result)
+
+    async def _read(self, kind: Any, payload: Payloads | Payload) -> Any:
+        payloads = [payload] if isinstance(payload, Payload) else payload.payloads
+        return (await self._converter.decode(payloads, [kind]))[0]

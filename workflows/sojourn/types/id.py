@@ -1,0 +1,41 @@
+"""Identifiers that travel, and how they are made.
+
+Prefixes are those of Managed Agents: ``agent_``, ``sesn_``, ``sevt_``. The rest is hexadecimal; new ids are uuid7, so
+they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so every reader finds the same one.
+"""
+
+from typing import NewType
+from uuid import UUID, uuid5
+
+import uuid_utils
+
+AgentId = NewType("AgentId", str)
+SessionId = NewType("SessionId", str)
+EventId = NewType("EventId", str)
+
+_NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
+
+
+def new_agent_id() -> AgentId:
+    """A fresh agent id. Not for workflow code."""
+    return AgentId(f"agent_{uuid_utils.uuid7().hex}")
+
+
+def new_session_id() -> SessionId:
+    """A fresh session id. Not for workflow code."""
+    return SessionId(f"sesn_{uuid_utils.uuid7().hex}")
+
+
+def new_event_id() -> EventId:
+    """A fresh event id. Not for workflow code."""
+    return EventId(f"sevt_{uuid_utils.uuid7().hex}")
+
+
+def derived_event_id(session_id: SessionId, position: str) -> EventId:
+    """The id of an event that was written without one, from its place in the session's log."""
+    return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
+
+
+def workflow_id(workspace: str, entity_id: AgentId | SessionId) -> str:
+    """The Temporal workflow id of an agent or a session."""
+    return f"{workspace}/{entity_id}"

@@ -1,0 +1,52 @@
+"""Names that more than one process must agree on."""
+
+from temporalio.common import SearchAttributeKey
+
+TASK_QUEUE = "sojourn"
+"""Default task queue of workers."""
+
+SESSION_WORKFLOW = "SessionWorkflow"
+AGENT_WORKFLOW = "AgentWorkflow"
+
+USER_EVENTS_SIGNAL = "user_events"
+
+PAUSE_UPDATE = "pause"
+RESUME_UPDATE = "resume"
+ARCHIVE_UPDATE = "archive"
+UPDATE_SESSION_UPDATE = "update_session"
+UPDATE_AGENT_UPDATE = "update_agent"
+ARCHIVE_AGENT_UPDATE = "archive_agent"
+
+STATUS_QUERY = "status"
+PENDING_ACTIONS_QUERY = "pending_actions"
+USAGE_QUERY = "usage"
+AGENT_STATE_QUERY = "agent_state"
+
+CALL_MODEL_ACTIVITY = "call_model"
+RUN_TOOL_ACTIVITY = "run_tool"
+
+LOG_MEMO = "log"
+"""Memo key under which the workflow says events. Nothing else may be read as a part of the log."""
+TITLE_MEMO = "title"
+METADATA_MEMO = "metadata"
+AGENT_NAME_MEMO = "name"
+AGENT_VERSION_MEMO = "version"
+
+STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
+"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents."""
+STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
+AGENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournAgent")
+WORKSPACE_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournWorkspace")
+USER_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournUser")
+
+SEARCH_ATTRIBUTES = (
+    STATUS_ATTRIBUTE,
+    STOP_REASON_ATTRIBUTE,
+    AGENT_ATTRIBUTE,
+    WORKSPACE_ATTRIBUTE,
+    USER_ATTRIBUTE,
+)
+"""What `sojourn setup` registers on a namespace."""
+
+MODEL_ERROR = "ModelError"
+"""Application error type of a failed model call; its detail is a `ModelFailure`."""

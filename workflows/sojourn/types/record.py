@@ -1,0 +1,180 @@
+"""What one history event carries, and the session events it stands for.
+
+Four kinds of history event carry session events and nothing else does (design.md §3). Each record type here is the
+payload of one of them and knows its own session events. The workflow counts with `events`, the reader decodes with
+`events`: they cannot disagree.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from sojourn.types.content import ContentBlock, TextBlock
+from sojourn.types.event import (
+    AgentCustomToolUse,
+    AgentMessage,
+    AgentThinking,
+    AgentToolResult,
+    AgentToolUse,
+    ModelRequestEnd,
+    ModelRequestStart,
+    SaidEvent,
+    SessionEvent,
+    ToolOutcome,
+    UserEvent,
+)
+from sojourn.types.id import EventId
+from sojourn.types.permission import Permission
+from sojourn.types.usage import Usage
+from sojourn.types.wire import Omitted, Wire
+
+
+class TextPart(Wire):
+    """Text the model wrote."""
+
+    type: Literal["text"] = "text"
+    id: EventId
+    text: str
+    state: Annotated[dict[str, JsonValue] | None, Omitted] = None
+    """Provider state that must go back with this part."""
+
+
+class ThinkingPart(Wire):
+    """What the model thought. Kept for the provider; never shown as an event's text."""
+
+    type: Literal["thinking"] = "thinking"
+    id: EventId
+    text: str
+    signature: Annotated[str | None, Omitted] = None
+    state: Annotated[dict[str, JsonValue] | None, Omitted] = None
+
+
+class ToolCallPart(Wire):
+    """A tool call of the model, with what the worker knows about the tool."""
+
+    type: Literal["tool_call"] = "tool_call"
+    id: EventId
+    call_id: str
+    """The model's own id of the call."""
+    name: str
+    input: dict[str, JsonValue]
+    kind: Literal["function", "custom", "unknown"]
+    permission: Permission
+    idempotent: Annotated[bool, Omitted] = False
+    timeout: Annotated[timedelta | None, Omitted] = None
+    """Longest run of a function tool, or wait for a custom one; ``None`` takes the agent's limit."""
+    state: Annotated[dict[str, JsonValue] | None, Omitted] = None
+
+
+AssistantPart = Annotated[TextPart | ThinkingPart | ToolCallPart, Field(discriminator="type")]
+
+TOOL_GRACE = timedelta(seconds=10)
+"""By how much the server's limit on a tool call is longer than the tool's own, which the activity enforces."""
+
+FinishReason = Literal["stop", "tool_calls", "max_tokens", "refusal", "interrupted"]
+
+
+class CallModelInput(Wire):
+    """Schedules one model step. Holds ids, not text: the activity reads the log up to its own scheduling."""
+
+    step: EventId
+    """Id of the step's `span.model_request_start`."""
+    attempt: Annotated[int, Omitted] = 0
+    """Counts the visible attempts of the step, from 1; 0 in histories that did not say."""
+    consumes: Annotated[tuple[EventId, ...], Omitted] = ()
+    """Client events that enter the conversation with this step."""
+    said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
+    """What the workflow said in the same task; rides here to save a history event."""
+
+    def events(self) -> Iterator[SessionEvent]:
+        """What was said, then the start of the request."""
+        yield from self.said
+        yield ModelRequestStart(id=self.step, consumed_event_ids=self.consumes)
+
+
+class CallModelResult(Wire):
+    """What the model answered. The one place where the assistant's text is stored."""
+
+    step: EventId
+    model: str = ""
+    """The name the provider gives the model that answered."""
+    parts: tuple[AssistantPart, ...] = ()
+    usage: Usage = Usage()
+    finish_reason: FinishReason = "stop"
+
+    @property
+    def calls(self) -> tuple[ToolCallPart, ...]:
+        """The tool calls, in the model's order."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
+
+    def events(self) -> Iterator[SessionEvent]:
+        """One event for each part, then the end of the request."""
+        for part in self.parts:
+            yield self._event(part)
+        yield ModelRequestEnd(model_request_start_id=self.step, model_usage=self.usage)
+
+    def _event(self, part: AssistantPart) -> SessionEvent:
+        match part:
+            case TextPart():
+                cut = self.finish_reason == "interrupted" and part is self.parts[-1]
+                return AgentMessage(id=part.id, content=(TextBlock(text=part.text),), incomplete=cut)
+            case ThinkingPart():
+                return AgentThinking(id=part.id)
+            case ToolCallPart(kind="custom"):
+                return AgentCustomToolUse(id=part.id, name=part.name, input=part.input)
+            case ToolCallPart():
+                return AgentToolUse(id=part.id, name=part.name, input=part.input, evaluated_permission=part.permission)
+
+
+class RunToolInput(Wire):
+    """Schedules one call of a function tool. The arguments are in the model step's result."""
+
+    tool_use_id: EventId
+    name: str
+    said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
+
+    def events(self) -> Iterator[SessionEvent]:
+        """What was said in the same task."""
+        yield from self.said
+
+
+class RunToolResult(Wire):
+    """What a function tool returned."""
+
+    tool_use_id: EventId
+    content: tuple[ContentBlock, ...] = ()
+    outcome: ToolOutcome = "ok"
+
+    def events(self) -> Iterator[SessionEvent]:
+        """The result."""
+        yield AgentToolResult(
+            tool_use_id=self.tool_use_id,
+            content=self.content,
+            is_error=self.outcome != "ok",
+            outcome=self.outcome,
+        )
+
+
+class UserEvents(Wire):
+    """The signal that carries client events."""
+
+    sent: tuple[UserEvent, ...]
+
+    def events(self) -> Sequence[SessionEvent]:
+        """The client's events, in the order of the list."""
+        return self.sent
+
+
+class Said(Wire):
+    """The memo that carries what the workflow itself says."""
+
+    said: tuple[SaidEvent, ...]
+
+    def events(self) -> Sequence[SessionEvent]:
+        """What was said."""
+        return self.said
+
+
+Record = UserEvents | CallModelInput | CallModelResult | RunToolInput | RunToolResult | Said

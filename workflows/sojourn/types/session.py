@@ -1,0 +1,222 @@
+"""What a session is: its owner, its status, and the data its workflow starts from and carries."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sojourn.types.agent import AgentVersion
+from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.permission import Permission, PermissionPolicy
+from sojourn.types.usage import Usage
+from sojourn.types.wire import Metadata, Omitted, Wire
+
+
+class Owner(Wire):
+    """Who a session belongs to. To anybody else it does not exist."""
+
+    workspace: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = "default"
+    user: Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")] = "default"
+
+    def __init__(self, workspace: str = "default", user: str = "default") -> None:
+        super().__init__(workspace=workspace, user=user)
+
+
+class EnvironmentConfig(Wire):
+    """Where the agent's tools run. A worker without a sandbox refuses anything but the empty one."""
+
+    env_vars: dict[str, str] = {}
+    working_dir: str | None = None
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands. The last three are final."""
+
+    QUEUED = "queued"
+    """Created; no turn has begun yet."""
+    RUNNING = "running"
+    """A turn is in progress."""
+    IDLE = "idle"
+    """Waiting for a message, or for answers to tool calls."""
+    RESCHEDULING = "rescheduling"
+    """A model call failed and will be tried again."""
+    PAUSED = "paused"
+    """Held by `pause`; what ran has been kept."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ARCHIVED = "archived"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in (SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.ARCHIVED)
+
+
+class EndTurn(Wire):
+    """The agent has said what it had to say, or was interrupted."""
+
+    type: Literal["end_turn"] = "end_turn"
+
+
+class RequiresAction(Wire):
+    """The session waits for answers to these tool calls."""
+
+    type: Literal["requires_action"] = "requires_action"
+    event_ids: tuple[EventId, ...]
+
+
+class RetriesExhausted(Wire):
+    """The model could not be reached, or the turn met a limit; the session can be used again."""
+
+    type: Literal["retries_exhausted"] = "retries_exhausted"
+
+
+class MaxTokens(Wire):
+    """The model's answer was cut at its output limit."""
+
+    type: Literal["max_tokens"] = "max_tokens"
+
+
+class Refusal(Wire):
+    """The model refused."""
+
+    type: Literal["refusal"] = "refusal"
+
+
+StopReason = Annotated[EndTurn | RequiresAction | RetriesExhausted | MaxTokens | Refusal, Field(discriminator="type")]
+
+
+class CallState(Wire):
+    """One tool call of the current step, as far as it has come."""
+
+    id: EventId
+    name: str
+    kind: Literal["function", "custom", "unknown"]
+    permission: Permission
+    idempotent: bool = False
+    timeout: timedelta | None = None
+    asked_at: datetime | None = None
+    """When the wait for a custom tool's result began; its timeout counts from here."""
+    approved: bool = False
+    settled: bool = False
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether only the client can move it on."""
+        return not self.settled and (self.kind == "custom" or (self.permission == "ask" and not self.approved))
+
+
+class TurnState(Wire):
+    """A turn in progress, as carried by continue-as-new."""
+
+    steps: int = 0
+    attempt: int = 1
+    usage: Usage = Usage()
+    consumes: tuple[EventId, ...] = ()
+    """Client events that the next model step is the first to show to the model."""
+    calls: tuple[CallState, ...] = ()
+
+
+class SessionState(Wire):
+    """What survives continue-as-new: ids, statuses and counters, no text."""
+
+    seq: int
+    user_events: int
+    seen: tuple[EventId, ...] = ()
+    queue: tuple[EventId, ...] = ()
+    context: tuple[EventId, ...] = ()
+    """`system.message` events that the next step takes along."""
+    turns: int = 0
+    usage: Usage = Usage()
+    status: SessionStatus
+    stop_reason: StopReason | None = None
+    paused: bool = False
+    turn: TurnState | None = None
+    title: str | None = None
+    metadata: Metadata = {}
+
+
+class RollOver(Wire):
+    """When to continue as new. The server's own suggestion always counts too."""
+
+    max_events: int = 1500
+    """History events; replay costs about 0.23 ms each (temporal.md §3.7)."""
+    max_bytes: int = 2_000_000
+
+
+class SessionInput(Wire):
+    """What a `SessionWorkflow` run starts from."""
+
+    session_id: SessionId
+    owner: Owner
+    agent: AgentVersion
+    environment: EnvironmentConfig = EnvironmentConfig()
+    permissions: PermissionPolicy = PermissionPolicy()
+    title: str | None = None
+    metadata: Metadata = {}
+    state: SessionState | None = None
+    """``None`` in the first run."""
+    roll_over: RollOver = RollOver()
+
+
+class UpdateSessionInput(Wire):
+    """A change to a live session; what is ``None`` stays."""
+
+    title: Annotated[str | None, Omitted] = None
+    metadata: dict[str, str | None] | None = None
+    """A merge patch: ``None`` as a value removes the key."""
+    agent: AgentVersion | None = None
+    """A new snapshot for the turns to come; only while no turn is in progress."""
+
+
+class StatusReport(Wire):
+    """The exact live state, as the ``status`` query answers it."""
+
+    status: SessionStatus
+    stop_reason: StopReason | None = None
+    turns: int = 0
+    steps: int = 0
+    """Model steps of the turn in progress."""
+    queued: int = 0
+    """Messages that wait for their turn."""
+
+
+class PendingAction(Wire):
+    """A tool call that waits for the client."""
+
+    id: EventId
+    name: str
+    kind: Literal["confirmation", "custom_tool_result"]
+
+
+class AgentState(Wire):
+    """Which agent the session runs, and how much it has done."""
+
+    agent: AgentVersion
+    seq: int
+    turns: int
+    queued: int
+
+
+class SessionResult(Wire):
+    """How a session ended."""
+
+    status: SessionStatus
+    seq: int
+    usage: Usage
+
+
+class SessionInfo(Wire):
+    """A session as lists and `get_session` show it. Read from the server; needs no worker."""
+
+    id: SessionId
+    owner: Owner
+    agent_id: AgentId
+    status: SessionStatus
+    stop_reason: str | None = None
+    """Type of the last stop reason, such as ``requires_action``."""
+    title: str | None = None
+    metadata: Metadata = {}
+    created_at: datetime
+    closed_at: datetime | None = None

@@ -1,0 +1,71 @@
+"""Running one activity of a turn, and telling what became of it."""
+
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, TimeoutType
+
+from sojourn.workflows.option import HEARTBEAT_TIMEOUT, MODEL_RETRY, ONCE, REPEATED_TOOL
+
+with workflow.unsafe.imports_passed_through():
+    from sojourn.types.event import ToolOutcome
+    from sojourn.types.failure import ModelFailure
+    from sojourn.types.name import CALL_MODEL_ACTIVITY, MODEL_ERROR, RUN_TOOL_ACTIVITY
+    from sojourn.types.record import TOOL_GRACE, CallModelInput, CallModelResult, RunToolInput, RunToolResult
+
+R = TypeVar("R")
+
+
+def start_call_model(
+    record: CallModelInput, *, timeout: timedelta, summary: str
+) -> workflow.ActivityHandle[CallModelResult]:
+    """Schedule one model step."""
+    return _start(CALL_MODEL_ACTIVITY, record, CallModelResult, record.step, timeout, MODEL_RETRY, summary)
+
+
+def start_run_tool(
+    record: RunToolInput, *, timeout: timedelta, idempotent: bool, summary: str
+) -> workflow.ActivityHandle[RunToolResult]:
+    """Schedule one tool call. The tool-use id is the activity id, so operators can address the call."""
+    retry = REPEATED_TOOL if idempotent else ONCE
+    return _start(RUN_TOOL_ACTIVITY, record, RunToolResult, record.tool_use_id, timeout + TOOL_GRACE, retry, summary)
+
+
+def _start(
+    name: str, record: object, result: type[R], id: str, timeout: timedelta, retry: RetryPolicy, summary: str
+) -> workflow.ActivityHandle[R]:
+    # WAIT_CANCELLATION_COMPLETED: a result that comes after the cancellation is in history and must be counted.
+    return workflow.start_activity(
+        name,
+        record,
+        result_type=result,
+        activity_id=id,
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=retry,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        summary=summary,
+    )
+
+
+def model_failure(error: ActivityError) -> ModelFailure:
+    """What went wrong with a model call. A lost worker or a timeout may be tried again."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type == MODEL_ERROR and cause.details:
+        return ModelFailure.model_validate(cause.details[0], extra="ignore")
+    if isinstance(cause, TimeoutError):
+        return ModelFailure(kind="retryable", message="the model call gave no answer in time or its worker was lost")
+    message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+    return ModelFailure(kind="fatal", message=" ".join(message.split())[:300])
+
+
+def tool_outcome(error: ActivityError) -> ToolOutcome:
+    """What to tell the model about a tool call that gave no result."""
+    cause = error.cause
+    if isinstance(cause, CancelledError):
+        return "interrupted"
+    if isinstance(cause, TimeoutError) and cause.type == TimeoutType.START_TO_CLOSE:
+        return "timed_out"
+    return "unknown"

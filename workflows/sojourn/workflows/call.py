@@ -1,0 +1,170 @@
+"""The tool calls of one model step: which may run, which wait, and the answers that come for them. No Temporal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sojourn.types.content import TextBlock
+from sojourn.types.event import AgentToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation
+from sojourn.types.id import EventId
+from sojourn.types.record import ToolCallPart
+from sojourn.types.session import CallState
+
+_WORDS: dict[ToolOutcome, str] = {
+    "denied": "The call was not permitted. The tool did not run.",
+    "interrupted": "The call was interrupted. Try again if it is still needed.",
+    "timed_out": "The call gave no result in time.",
+    "unknown": "Outcome unknown: the attempt was lost and may have had its effect. Check before trying again.",
+    "error": "There is no tool of this name.",
+    "ok": "",
+}
+
+
+@dataclass
+class Call:
+    """One tool call, as far as it has come."""
+
+    id: EventId
+    name: str
+    kind: str
+    permission: str
+    idempotent: bool
+    timeout: timedelta | None
+    asked_at: datetime
+    approved: bool = False
+    settled: bool = False
+    started: bool = False
+    title: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether only the client can move it on."""
+        return not self.settled and (self.kind == "custom" or (self.permission == "ask" and not self.approved))
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may run and has not been started."""
+        return not (self.settled or self.started or self.waits)
+
+    def result(self, outcome: ToolOutcome) -> AgentToolResult:
+        """The result that the workflow itself gives the call."""
+        text = TextBlock(text=_WORDS[outcome])
+        return AgentToolResult(tool_use_id=self.id, content=(text,), is_error=outcome != "ok", outcome=outcome)
+
+
+class Calls:
+    """The tool calls of the current step, in the model's order."""
+
+    def __init__(self, calls: Iterable[Call] = ()) -> None:
+        self._calls = {call.id: call for call in calls}
+
+    @classmethod
+    def asked(cls, parts: Iterable[ToolCallPart], *, at: datetime) -> "Calls":
+        """The calls of a model's answer."""
+        return cls(
+            Call(
+                id=part.id,
+                name=part.name,
+                kind=part.kind,
+                permission=part.permission,
+                idempotent=part.idempotent,
+                timeout=part.timeout,
+                asked_at=at,
+                title=_title(part),
+            )
+            for part in parts
+        )
+
+    @classmethod
+    def carried(cls, states: Iterable[CallState], *, now: datetime) -> "Calls":
+        """The calls that the previous run left open."""
+        return cls(
+            Call(
+                id=state.id,
+                name=state.name,
+                kind=state.kind,
+                permission=state.permission,
+                idempotent=state.idempotent,
+                timeout=state.timeout,
+                asked_at=state.asked_at or now,
+                approved=state.approved,
+                settled=state.settled,
+                title=state.name,
+            )
+            for state in states
+        )
+
+    def carry(self) -> tuple[CallState, ...]:
+        """What the next run must know."""
+        return tuple(
+            CallState.model_validate(
+                {
+                    "id": call.id,
+                    "name": call.name,
+                    "kind": call.kind,
+                    "permission": call.permission,
+                    "idempotent": call.idempotent,
+                    "timeout": call.timeout,
+                    "asked_at": call.asked_at,
+                    "approved": call.approved,
+                    "settled": call.settled,
+                }
+            )
+            for call in self._calls.values()
+        )
+
+    @property
+    def open(self) -> list[Call]:
+        """Those without a result."""
+        return [call for call in self._calls.values() if not call.settled]
+
+    @property
+    def waiting(self) -> list[Call]:
+        """Those that only the client can move on."""
+        return [call for call in self._calls.values() if call.waits]
+
+    @property
+    def ready(self) -> list[Call]:
+        """Those that may run and have not been started."""
+        return [call for call in self._calls.values() if call.ready]
+
+    def confirm(self, event: UserToolConfirmation) -> Call | None:
+        """Take the answer to an ``ask``. The first answer counts; one for anything else changes nothing.
+
+        Returns:
+            The call if it is denied by this answer, for the caller to settle.
+        """
+        call = self._calls.get(event.tool_use_id)
+        if call is None or not call.waits or call.kind == "custom":
+            return None
+        if event.result == "deny":
+            return call
+        call.approved = True
+        return None
+
+    def answer(self, event: UserCustomToolResult) -> None:
+        """Take a custom tool's result. The first counts; one for anything else changes nothing."""
+        call = self._calls.get(event.custom_tool_use_id)
+        if call is not None and call.waits and call.kind == "custom":
+            call.settled = True
+
+    def deadline(self, default: timedelta | None) -> datetime | None:
+        """When the first custom tool's time is up; ``None`` if none is limited."""
+        ends = [end for call in self.waiting if (end := _end(call, default)) is not None]
+        return min(ends, default=None)
+
+    def expired(self, default: timedelta | None, *, now: datetime) -> list[Call]:
+        """The custom tools whose time is up."""
+        return [call for call in self.waiting if (end := _end(call, default)) is not None and end <= now]
+
+
+def _end(call: Call, default: timedelta | None) -> datetime | None:
+    limit = call.timeout if call.timeout is not None else default
+    return call.asked_at + limit if call.kind == "custom" and limit is not None else None
+
+
+def _title(part: ToolCallPart) -> str:
+    """The call as a reader of the Web UI wants to see it: a name and the start of its arguments."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in part.input.items())
+    text = f"{part.name}({arguments})"
+    return text if len(text) <= 120 else f"{text[:119]}…"

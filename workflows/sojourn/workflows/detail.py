@@ -1,0 +1,38 @@
+"""What a person sees of the session in the Temporal Web UI without opening a payload."""
+
+from collections.abc import Sequence
+
+from sojourn.types.session import SessionStatus, StopReason
+from sojourn.workflows.call import Call
+
+_LONGEST = 400
+
+
+def snippet(text: str, *, length: int = 80) -> str:
+    """The start of a text in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def describe(
+    status: SessionStatus,
+    *,
+    reason: StopReason | None,
+    turn: int,
+    step: int,
+    queued: int,
+    heard: str,
+    said: str,
+    waiting: Sequence[Call],
+) -> str:
+    """The session in a few lines of markdown: what it is doing, what it heard and said last, what it waits for."""
+    why = f" ({reason.type})" if reason else ""
+    lines = [f"**{status.value}**{why}: turn {turn}, step {step}, {queued} message(s) in the queue"]
+    if heard:
+        lines.append(f"- user: {snippet(heard, length=_LONGEST)}")
+    if said:
+        lines.append(f"- agent: {snippet(said, length=_LONGEST)}")
+    for call in waiting[:10]:
+        verb = "result of" if call.kind == "custom" else "approval of"
+        lines.append(f"- waits for the {verb} `{call.title or call.name}` (`{call.id}`)")
+    return "\n".join(lines)

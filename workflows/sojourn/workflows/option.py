@@ -1,0 +1,21 @@
+"""Timeouts and retries of the activities (temporal.md §4.6)."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=3)
+"""A worker that died is noticed after this; activities beat from a task of their own, several times a second."""
+
+MODEL_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=5
+)
+"""For lost workers only: what the model's provider answers is never retried by the server but by the turn, visibly."""
+
+REPEATED_TOOL = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=5
+)
+"""An idempotent tool is run again when its worker was lost; it gets the same key each time."""
+
+ONCE = RetryPolicy(maximum_attempts=1)
+"""Any other tool is attempted once; a lost attempt becomes the result "outcome unknown"."""

@@ -1,0 +1,359 @@
+"""The session workflow: one durable agent session.
+
+The main coroutine takes one message after another from the queue and runs a turn for each. Handlers only change state.
+All text stays in history; the workflow holds ids, statuses and counters.
+"""
+
+from collections import deque
+from typing import NoReturn
+
+from temporalio import workflow
+
+from sojourn.workflows.board import StatusBoard
+from sojourn.workflows.detail import describe, snippet
+from sojourn.workflows.journal import Journal
+from sojourn.workflows.refusal import refuse
+from sojourn.workflows.transition import may_move, refusal
+from sojourn.workflows.turn import Turn, TurnFailedError, error_event
+
+with workflow.unsafe.imports_passed_through():
+    from sojourn.types.content import text_of
+    from sojourn.types.error import SessionClosedError, SessionStateError
+    from sojourn.types.event import (
+        SessionIdle,
+        SessionPaused,
+        SessionResumed,
+        SessionRunning,
+        SessionTerminated,
+        SessionUpdated,
+        SystemMessage,
+        UserCustomToolResult,
+        UserEvent,
+        UserInterrupt,
+        UserMessage,
+        UserToolConfirmation,
+    )
+    from sojourn.types.id import EventId
+    from sojourn.types.log import LogCursor
+    from sojourn.types.name import (
+        AGENT_STATE_QUERY,
+        ARCHIVE_UPDATE,
+        METADATA_MEMO,
+        PAUSE_UPDATE,
+        PENDING_ACTIONS_QUERY,
+        RESUME_UPDATE,
+        SESSION_WORKFLOW,
+        STATUS_QUERY,
+        TITLE_MEMO,
+        UPDATE_SESSION_UPDATE,
+        USAGE_QUERY,
+        USER_EVENTS_SIGNAL,
+    )
+    from sojourn.types.record import UserEvents
+    from sojourn.types.session import (
+        AgentState,
+        EndTurn,
+        PendingAction,
+        RetriesExhausted,
+        SessionInput,
+        SessionResult,
+        SessionState,
+        SessionStatus,
+        StatusReport,
+        StopReason,
+        TurnState,
+        UpdateSessionInput,
+    )
+    from sojourn.types.usage import Usage
+
+
+@workflow.defn(name=SESSION_WORKFLOW)
+class SessionWorkflow:
+    """One agent session, from its first message to its archive."""
+
+    @workflow.init
+    def __init__(self, input: SessionInput) -> None:
+        state = input.state or SessionState(seq=0, user_events=0, status=SessionStatus.QUEUED)
+        self._input = input
+        self._agent = input.agent
+        self._title = state.title if input.state else input.title
+        self._metadata = dict(state.metadata if input.state else input.metadata)
+        cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
+        self._journal = Journal(cursor)
+        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused)
+        self._queue: deque[EventId] = deque(state.queue)
+        self._context = list(state.context)
+        self._snippets: dict[EventId, str] = {}
+        self._turns = state.turns
+        self._usage = state.usage
+        self._turn: Turn | None = None
+        self._open_turn = state.turn
+        self._heard = self._said = ""
+        self._ending: SessionStatus | None = None
+        self._sealed = False
+        self._agent_changed = False
+
+    @workflow.run
+    async def run(self, input: SessionInput) -> SessionResult:
+        """Run turns until the session ends or gives way to its next run."""
+        while self._ending is None:
+            await workflow.wait_condition(self._has_work)
+            if self._ending is not None:
+                break
+            if self._roll_over_due():
+                await self._continue_as_new()
+            if self._open_turn is None:
+                self._begin_turn()
+            await self._run_turn()
+        return await self._seal(self._ending)
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    def _has_work(self) -> bool:
+        self._show()
+        if self._ending is not None or self._roll_over_due():
+            return True
+        return self._open_turn is not None or (bool(self._queue) and self._board.status is not SessionStatus.PAUSED)
+
+    def _begin_turn(self) -> None:
+        message = self._queue.popleft()
+        self._turns += 1
+        self._heard = self._snippets.pop(message, "")
+        self._open_turn = TurnState(consumes=(*self._context, message))
+        self._context = []
+        self._board.move(SessionStatus.RUNNING)
+        self._journal.say(SessionRunning())
+
+    async def _run_turn(self) -> None:
+        assert self._open_turn is not None
+        turn = self._turn = Turn(
+            self._open_turn,
+            agent=self._agent.definition,
+            journal=self._journal,
+            board=self._board,
+            session_usage=self._usage,
+            roll_over_due=self._roll_over_due,
+            title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
+        )
+        try:
+            reason = await turn.run()
+        except TurnFailedError as error:
+            reason = self._failed(error)
+        self._said = turn.said or self._said
+        self._turn = None
+        if reason is None:
+            self._open_turn = turn.state()
+        else:
+            self._end_turn(turn, reason)
+
+    def _end_turn(self, turn: Turn, reason: StopReason) -> None:
+        self._open_turn = None
+        self._journal.say(turn.usage_event())
+        self._usage += turn.usage
+        if self._ending is None:
+            self._journal.say(SessionIdle(stop_reason=reason))
+            self._board.move(SessionStatus.IDLE, reason)
+
+    def _failed(self, error: TurnFailedError) -> StopReason:
+        fatal = self._agent.definition.limits.on_exhausted == "failed"
+        self._journal.say(error_event(error, retry="terminal" if fatal else "exhausted"))
+        if fatal:
+            self._ending = SessionStatus.FAILED
+        return RetriesExhausted()
+
+    # --- ends of a run ---------------------------------------------------------------------------------------------
+
+    async def _seal(self, status: SessionStatus) -> SessionResult:
+        """Say the last word. In one workflow task with the completion, so nothing can come after it."""
+        self._journal.say(SessionTerminated(status=status))
+        self._board.move(status)
+        self._journal.flush()
+        self._board.publish()
+        self._sealed = True
+        self._show()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return SessionResult(status=status, seq=self._journal.cursor.seq, usage=self._usage)
+
+    def _roll_over_due(self) -> bool:
+        info, limit = workflow.info(), self._input.roll_over
+        return (
+            self._agent_changed
+            or info.get_current_history_length() >= limit.max_events
+            or info.get_current_history_size() >= limit.max_bytes
+            or info.is_continue_as_new_suggested()
+            or info.is_target_worker_deployment_version_changed()
+        )
+
+    async def _continue_as_new(self) -> NoReturn:
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self._journal.flush()
+        self._board.publish()
+        workflow.continue_as_new(self._input.model_copy(update={"agent": self._agent, "state": self._state()}))
+
+    def _state(self) -> SessionState:
+        cursor = self._journal.cursor
+        return SessionState(
+            seq=cursor.seq,
+            user_events=cursor.user_events,
+            seen=cursor.seen,
+            queue=tuple(self._queue),
+            context=tuple(self._context),
+            turns=self._turns,
+            usage=self._usage,
+            status=self._board.below,
+            stop_reason=self._board.stop_reason,
+            paused=self._board.status is SessionStatus.PAUSED,
+            turn=self._open_turn,
+            title=self._title,
+            metadata=self._metadata,
+        )
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    @workflow.signal(name=USER_EVENTS_SIGNAL)
+    def user_events(self, sent: UserEvents) -> None:
+        """Take events from a client, in order; a repeated id is one event."""
+        for event in self._journal.accept(sent):
+            self._take(event)
+
+    def _take(self, event: UserEvent) -> None:
+        match event:
+            case UserMessage():
+                self._queue.append(event.id)
+                self._snippets[event.id] = snippet(text_of(event.content))
+            case SystemMessage():
+                self._context.append(event.id)
+            case UserInterrupt():
+                self._interrupt()
+            case UserToolConfirmation() if self._turn:
+                self._turn.confirm(event)
+            case UserCustomToolResult() if self._turn:
+                self._turn.answer(event)
+
+    def _interrupt(self) -> None:
+        if self._turn is not None:
+            self._turn.interrupt()
+        elif self._open_turn is None and self._ending is None:
+            self._journal.say(SessionIdle(stop_reason=EndTurn()))
+            self._board.move(SessionStatus.IDLE, EndTurn())
+
+    # --- control ---------------------------------------------------------------------------------------------------
+
+    @workflow.update(name=PAUSE_UPDATE)
+    def pause(self) -> None:
+        """Hold before the next step; what runs finishes and is kept."""
+        self._board.pause(True)
+        self._journal.say(SessionPaused())
+
+    @pause.validator
+    def _may_pause(self) -> None:
+        self._require(SessionStatus.PAUSED)
+
+    @workflow.update(name=RESUME_UPDATE)
+    def resume(self) -> None:
+        """Let the session go on."""
+        self._board.pause(False)
+        self._journal.say(SessionResumed(status=self._board.status))
+
+    @resume.validator
+    def _may_resume(self) -> None:
+        if self._ending is not None or self._board.status is not SessionStatus.PAUSED:
+            raise refuse(SessionStateError(f"session is {self._now().value}, not paused; there is nothing to resume"))
+
+    @workflow.update(name=ARCHIVE_UPDATE)
+    async def archive(self) -> None:
+        """End the session for good, as an interrupt would end its turn. Returns when the log is sealed."""
+        self._ending = SessionStatus.ARCHIVED
+        if self._turn is not None:
+            self._turn.interrupt()
+        await workflow.wait_condition(lambda: self._sealed)
+
+    @archive.validator
+    def _may_archive(self) -> None:
+        if self._ending is not None:
+            raise refuse(SessionClosedError(self._input.session_id, status=self._ending))
+
+    @workflow.update(name=UPDATE_SESSION_UPDATE)
+    def update_session(self, change: UpdateSessionInput) -> None:
+        """Change title or metadata at any time, the agent's snapshot between turns."""
+        if change.title is not None:
+            self._title = change.title
+        for key, value in (change.metadata or {}).items():
+            self._metadata.pop(key, None)
+            if value is not None:
+                self._metadata[key] = value
+        if change.agent is not None:
+            self._agent, self._agent_changed = change.agent, True
+        workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata})
+        self._journal.say(
+            SessionUpdated(
+                title=change.title,
+                metadata=self._metadata if change.metadata else None,
+                agent_version=change.agent.version if change.agent else None,
+            )
+        )
+
+    @update_session.validator
+    def _may_update(self, change: UpdateSessionInput) -> None:
+        if self._ending is not None:
+            raise refuse(SessionClosedError(self._input.session_id, status=self._ending))
+        if change.agent is not None and (self._turn is not None or self._open_turn is not None or self._queue):
+            raise refuse(
+                SessionStateError("the agent of a session can change between turns only; wait until it is idle")
+            )
+
+    def _require(self, target: SessionStatus) -> None:
+        if self._ending is not None or not may_move(self._board.status, target):
+            raise refuse(SessionStateError(refusal(self._now(), target)))
+
+    def _now(self) -> SessionStatus:
+        return self._ending or self._board.status
+
+    # --- queries ---------------------------------------------------------------------------------------------------
+
+    @workflow.query(name=STATUS_QUERY)
+    def status(self) -> StatusReport:
+        """The exact live state."""
+        return StatusReport(
+            status=self._board.status,
+            stop_reason=self._board.stop_reason,
+            turns=self._turns,
+            steps=self._turn.steps if self._turn else 0,
+            queued=len(self._queue),
+        )
+
+    @workflow.query(name=PENDING_ACTIONS_QUERY)
+    def pending_actions(self) -> list[PendingAction]:
+        """The tool calls that wait for the client."""
+        waiting = self._turn.waiting if self._turn else []
+        return [
+            PendingAction(
+                id=call.id, name=call.name, kind="custom_tool_result" if call.kind == "custom" else "confirmation"
+            )
+            for call in waiting
+        ]
+
+    @workflow.query(name=USAGE_QUERY)
+    def usage(self) -> Usage:
+        """Tokens of the whole session, the turn in progress included."""
+        return self._usage + self._turn.usage if self._turn else self._usage
+
+    @workflow.query(name=AGENT_STATE_QUERY)
+    def agent_state(self) -> AgentState:
+        """The agent's snapshot and the session's counters."""
+        return AgentState(agent=self._agent, seq=self._journal.cursor.seq, turns=self._turns, queued=len(self._queue))
+
+    def _show(self) -> None:
+        turn = self._turn
+        workflow.set_current_details(
+            describe(
+                self._board.status,
+                reason=self._board.stop_reason,
+                turn=self._turns,
+                step=turn.steps if turn else 0,
+                queued=len(self._queue),
+                heard=self._heard,
+                said=(turn.said if turn else "") or self._said,
+                waiting=turn.waiting if turn else (),
+            )
+        )

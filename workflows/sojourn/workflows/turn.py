@@ -1,0 +1,354 @@
+"""One turn: model step, tool calls, model step … until the agent has no more calls to make.
+
+The turn is driven by one coroutine. Signal handlers only change its state (`interrupt`, `confirm`, `answer`) and the
+coroutine looks at it whenever the workflow wakes up.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from sojourn.workflows.activity import model_failure, start_call_model, start_run_tool, tool_outcome
+from sojourn.workflows.backoff import retry_delay
+from sojourn.workflows.board import StatusBoard
+from sojourn.workflows.call import Call, Calls
+from sojourn.workflows.journal import Journal
+
+with workflow.unsafe.imports_passed_through():
+    from sojourn.types.agent import AgentDefinition
+    from sojourn.types.event import (
+        AgentToolResult,
+        ErrorDetail,
+        ModelRequestEnd,
+        RetryStatus,
+        SessionErrorEvent,
+        SessionIdle,
+        SessionRescheduled,
+        SessionRunning,
+        SessionUsage,
+        UserCustomToolResult,
+        UserToolConfirmation,
+    )
+    from sojourn.types.failure import ModelFailure
+    from sojourn.types.id import EventId
+    from sojourn.types.record import CallModelInput, CallModelResult, RunToolInput
+    from sojourn.types.session import (
+        EndTurn,
+        MaxTokens,
+        Refusal,
+        RequiresAction,
+        SessionStatus,
+        StopReason,
+        TurnState,
+    )
+    from sojourn.types.usage import Usage
+
+T = TypeVar("T")
+
+_ERROR_TYPES = {
+    "rate_limited": "model_rate_limited_error",
+    "retryable": "model_overloaded_error",
+    "refused": "model_request_failed_error",
+    "fatal": "model_request_failed_error",
+}
+
+
+class TurnFailedError(Exception):
+    """The turn cannot go on; the reason has been classified."""
+
+    def __init__(self, failure: ModelFailure, *, error_type: str | None = None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.error_type = error_type or _ERROR_TYPES[failure.kind]
+
+
+class Turn:
+    """One turn of a session, from its message to its stop reason."""
+
+    def __init__(
+        self,
+        state: TurnState,
+        *,
+        agent: AgentDefinition,
+        journal: Journal,
+        board: StatusBoard,
+        session_usage: Usage,
+        roll_over_due: Callable[[], bool],
+        title: str,
+    ) -> None:
+        self._agent = agent
+        self._limits = agent.limits
+        self._journal = journal
+        self._board = board
+        self._session_usage = session_usage
+        self._roll_over_due = roll_over_due
+        self._title = title
+        self._steps = state.steps
+        self._usage = state.usage
+        self._consumes = state.consumes
+        self._calls = Calls.carried(state.calls, now=workflow.now())
+        self._interrupted = False
+        self._in_flight: set[asyncio.Task[object]] = set()
+        self.said = ""
+        """The agent's last words, for people who look at the Web UI."""
+
+    @property
+    def steps(self) -> int:
+        """Model steps begun."""
+        return self._steps
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of this turn so far."""
+        return self._usage
+
+    @property
+    def waiting(self) -> list[Call]:
+        """The calls that only the client can move on."""
+        return self._calls.waiting
+
+    def state(self) -> TurnState:
+        """What the next run must know to go on."""
+        return TurnState(steps=self._steps, usage=self._usage, consumes=self._consumes, calls=self._calls.carry())
+
+    def interrupt(self) -> None:
+        """End the turn: cancel what is in flight and keep what it has produced."""
+        self._interrupted = True
+        for task in self._in_flight:
+            task.cancel()
+
+    def confirm(self, event: UserToolConfirmation) -> None:
+        """Take the answer to an ``ask``."""
+        if denied := self._calls.confirm(event):
+            self._settle(denied, denied.result("denied"))
+
+    def answer(self, event: UserCustomToolResult) -> None:
+        """Take a custom tool's result."""
+        self._calls.answer(event)
+
+    async def run(self) -> StopReason | None:
+        """Run to the end of the turn.
+
+        Returns:
+            Why it ended, or ``None`` if it is to go on in a new run from `state`.
+
+        Raises:
+            TurnFailedError: The model cannot be reached or refused, or a limit was met.
+        """
+        while True:
+            if not await self._settle_calls():
+                return None
+            if self._interrupted:
+                return EndTurn()
+            if not await self._may_step():
+                return None
+            if self._interrupted:
+                return EndTurn()
+            result = await self._model_step()
+            if result is None or self._interrupted:
+                self._close(self._calls.open)
+                return EndTurn()
+            if not result.calls:
+                return _stop_reason(result)
+
+    async def _may_step(self) -> bool:
+        """Wait while paused. False when the run should give way to the next first."""
+        if self._steps >= self._limits.max_steps:
+            text = f"the turn used all of its {self._limits.max_steps} model steps; raise limits.max_steps"
+            raise TurnFailedError(ModelFailure(kind="fatal", message=text), error_type="tool_use_limit_reached_error")
+        return await self._gate() and (self._interrupted or not self._roll_over_due())
+
+    @property
+    def _held(self) -> bool:
+        return self._board.status is SessionStatus.PAUSED and not self._interrupted
+
+    async def _gate(self) -> bool:
+        """Wait while paused. False when the pause goes on and the run should give way to the next."""
+        await workflow.wait_condition(lambda: not self._held or self._roll_over_due())
+        return not self._held
+
+    # --- the model -------------------------------------------------------------------------------------------------
+
+    async def _model_step(self) -> CallModelResult | None:
+        """One step with its retries. ``None`` if an interrupt left nothing to keep."""
+        self._steps += 1
+        attempt = 1
+        while True:
+            try:
+                return await self._call_model(attempt)
+            except ActivityError as error:
+                if self._interrupted:
+                    self._journal.say(ModelRequestEnd(model_request_start_id=EventId(error.activity_id), is_error=True))
+                    return None
+                await self._recover(error, attempt)
+                if self._interrupted:
+                    return None
+                attempt += 1
+
+    async def _call_model(self, attempt: int) -> CallModelResult | None:
+        step = EventId(f"sevt_{workflow.uuid7().hex}")
+        record = CallModelInput(step=step, consumes=self._consumes, attempt=attempt, said=self._journal.take())
+        self._journal.count(record)
+        self._consumes = ()
+        summary = f"{self._title} · step {self._steps}" + (f", attempt {attempt}" if attempt > 1 else "")
+        handle = start_call_model(record, timeout=self._limits.model_timeout, summary=summary)
+        result = await self._tracked(handle)
+        self._journal.count(result)
+        self._usage += result.usage
+        self._calls = Calls.asked(result.calls, at=workflow.now())
+        self.said = next((part.text for part in reversed(result.parts) if part.type == "text"), self.said)
+        return result
+
+    async def _recover(self, error: ActivityError, attempt: int) -> None:
+        """Say what went wrong and wait for the next attempt, or give up."""
+        failure = model_failure(error)
+        self._journal.say(ModelRequestEnd(model_request_start_id=EventId(error.activity_id), is_error=True))
+        if not failure.may_retry or attempt >= self._limits.model_attempts:
+            raise TurnFailedError(failure)
+        self._journal.say(error_event(TurnFailedError(failure), retry="retrying"), SessionRescheduled())
+        self._board.move(SessionStatus.RESCHEDULING)
+        delay = retry_delay(failure, attempt=attempt, first=self._limits.retry_interval)
+        await self._interruptible_sleep(delay)
+        self._board.move(SessionStatus.RUNNING)
+        if not self._interrupted:
+            self._journal.say(SessionRunning())
+
+    async def _interruptible_sleep(self, delay: timedelta) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: self._interrupted, timeout=delay, timeout_summary="waiting to try the model again"
+            )
+        except TimeoutError:
+            return
+
+    # --- tool calls ------------------------------------------------------------------------------------------------
+
+    async def _settle_calls(self) -> bool:
+        """Bring every call to its result. False when the run should give way to the next first."""
+        for call in self._calls.open:
+            if call.kind == "unknown":
+                self._settle(call, call.result("error"))
+            elif call.permission == "deny" and call.kind != "custom":
+                self._settle(call, call.result("denied"))
+        while self._calls.open:
+            if not await self._run_ready():
+                return False
+            if self._interrupted:
+                self._close(self._calls.open)
+            elif self._calls.waiting and not await self._park():
+                return False
+        return True
+
+    async def _run_ready(self) -> bool:
+        """Run what may run, in parallel, and what becomes ready meanwhile. False when the run should give way first."""
+        if self._calls.ready and not await self._gate():
+            return False
+        running: set[asyncio.Task[None]] = set()
+        while self._startable() or running:
+            for call in self._startable():
+                call.started = True
+                running.add(asyncio.create_task(self._run_tool(call)))
+            await workflow.wait_condition(lambda: any(task.done() for task in running) or bool(self._startable()))
+            for task in [task for task in running if task.done()]:
+                running.remove(task)
+                task.result()
+        return True
+
+    def _startable(self) -> list[Call]:
+        return [] if self._interrupted or self._held else self._calls.ready
+
+    async def _run_tool(self, call: Call) -> None:
+        record = RunToolInput(tool_use_id=call.id, name=call.name, said=self._journal.take())
+        self._journal.count(record)
+        timeout = call.timeout or self._limits.tool_timeout
+        handle = start_run_tool(record, timeout=timeout, idempotent=call.idempotent, summary=call.title)
+        try:
+            result = await self._tracked(handle)
+        except ActivityError as error:
+            self._settle(call, call.result(tool_outcome(error)))
+        else:
+            self._journal.count(result)
+            call.settled = True
+
+    async def _park(self) -> bool:
+        """Wait for the client until nothing waits any more. False when the run should give way first."""
+        while self._calls.waiting and not self._interrupted:
+            if self._roll_over_due():
+                return False
+            self._report_parked()
+            await self._answer_or_deadline()
+            for call in self._calls.expired(self._limits.custom_tool_timeout, now=workflow.now()):
+                self._settle(call, call.result("timed_out"))
+        if not self._interrupted:
+            self._board.move(SessionStatus.RUNNING)
+            self._journal.say(SessionRunning())
+        return True
+
+    def _report_parked(self) -> None:
+        reason = RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting))
+        if self._board.stop_reason != reason:
+            self._journal.say(self.usage_event(), SessionIdle(stop_reason=reason))
+            self._board.move(SessionStatus.IDLE, reason)
+
+    async def _answer_or_deadline(self) -> None:
+        before = len(self._calls.waiting)
+        deadline = self._calls.deadline(self._limits.custom_tool_timeout)
+        timeout = None if deadline is None else max(deadline - workflow.now(), timedelta(0))
+        try:
+            await workflow.wait_condition(
+                lambda: len(self._calls.waiting) < before or self._interrupted or self._roll_over_due(),
+                timeout=timeout,
+                timeout_summary="waiting for the client",
+            )
+        except TimeoutError:
+            return
+
+    # --- shared ----------------------------------------------------------------------------------------------------
+
+    def usage_event(self) -> SessionUsage:
+        """Tokens of the session and of this turn, up to now."""
+        return SessionUsage(usage=self._session_usage + self._usage, turn=self._usage)
+
+    def _settle(self, call: Call, result: AgentToolResult) -> None:
+        call.settled = True
+        self._journal.say(result)
+
+    def _close(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self._settle(call, call.result("interrupted"))
+
+    async def _tracked(self, handle: workflow.ActivityHandle[T]) -> T:
+        """Await an activity so that an interrupt can cancel it."""
+        self._in_flight.add(handle)
+        if self._interrupted:
+            handle.cancel()
+        try:
+            return await handle
+        finally:
+            self._in_flight.discard(handle)
+
+
+def _stop_reason(result: CallModelResult) -> StopReason:
+    match result.finish_reason:
+        case "max_tokens":
+            return MaxTokens()
+        case "refusal":
+            return Refusal()
+        case _:
+            return EndTurn()
+
+
+def error_event(error: TurnFailedError, *, retry: str) -> SessionErrorEvent:
+    """The log's word on a failure."""
+    return SessionErrorEvent(
+        error=ErrorDetail(
+            type=error.error_type,
+            message=error.failure.message[:300],
+            retry_status=RetryStatus.model_validate({"type": retry}),
+            error_class=error.failure.error_class,
+        )
+    )
