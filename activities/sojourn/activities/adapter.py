@@ -12,7 +12,7 @@ from contextlib import aclosing
 from importlib import import_module
 
 from sojourn.activities.model import Answer, Delta, ModelCallError, ModelRequest
-from sojourn.activities.provider import ModelPool, secret_of
+from sojourn.activities.provider import ModelPool, hanging_up, secret_of
 
 
 class PydanticAiClient:
@@ -43,7 +43,7 @@ class PydanticAiClient:
         from sojourn.activities.classify import classify
 
         try:
-            async with aclosing(exchange(model, request)) as chunks:
+            async with aclosing(_read_ahead(exchange(model, request))) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Exception as error:
@@ -54,6 +54,31 @@ class PydanticAiClient:
     async def aclose(self) -> None:
         """Close all connections to providers."""
         await self._pool.aclose()
+
+
+async def _read_ahead(chunks: AsyncGenerator[Delta | Answer, None]) -> AsyncGenerator[Delta | Answer, None]:
+    """Read the provider's stream in a task of its own, and end that task with this generator.
+
+    So it does not matter which task closes the generator, or when, and the connection is closed before that returns.
+    """
+    queue: asyncio.Queue[Delta | Answer | None] = asyncio.Queue()
+    reading = asyncio.create_task(_read(chunks, queue))
+    try:
+        while (chunk := await queue.get()) is not None:
+            yield chunk
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _read(chunks: AsyncGenerator[Delta | Answer, None], queue: asyncio.Queue[Delta | Answer | None]) -> None:
+    try:
+        async with hanging_up(), aclosing(chunks):
+            async for chunk in chunks:
+                queue.put_nowait(chunk)
+    finally:
+        queue.put_nowait(None)
 
 
 async def _load(module: str) -> None:

@@ -3,8 +3,7 @@
 Imports pydantic-ai, so it is itself imported only once a call is made.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
 from pydantic import JsonValue
@@ -40,31 +39,15 @@ async def exchange(model: Model, request: ModelRequest) -> AsyncGenerator[Delta 
     """
     parameters = parameters_for(request)
     history = model.prepare_messages(messages_for(model, request.messages), parameters)
-    parts = _Parts()
+    parts = Parts()
     async with model.request_stream(history, settings_for(request.model), parameters) as stream:
-        async with _closing(aiter(stream)) as events:
-            async for event in events:
-                if (delta := parts.feed(event)) is not None:
-                    yield delta
-    answer = _answer(stream, parts.finished(stream.get().parts))
-    if (last := _unsaid(answer, parts)) is not None:
-        yield last
-    yield answer
+        async for event in stream:
+            if (delta := parts.feed(event)) is not None:
+                yield delta
+    yield _answer(stream, parts.finished(stream.get().parts))
 
 
-@asynccontextmanager
-async def _closing(
-    events: AsyncIterator[messages.ModelResponseStreamEvent],
-) -> AsyncGenerator[AsyncIterator[messages.ModelResponseStreamEvent], None]:
-    """Finish the SDK's generators here, and not whenever they are collected."""
-    try:
-        yield events
-    finally:
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()
-
-
-class _Parts:
+class Parts:
     """Numbers the parts of an answer as they come.
 
     A part counts from its first text that is not blank, its signature or its tool's name; one that never gets that
@@ -91,9 +74,6 @@ class _Parts:
         by_index = dict(zip(sorted(self._started), parts, strict=True))
         found = (_part(by_index[index]) for index in sorted(self._numbers, key=self._numbers.__getitem__))
         return [part for part in found if part is not None]
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
     def _start(self, index: int, part: messages.ModelResponsePart) -> Delta | None:
         match part:
@@ -137,12 +117,13 @@ def _part(part: messages.ModelResponsePart) -> AnswerPart | None:
         case messages.ThinkingPart():
             return AnswerThinking(part.content, part.signature or None, state_of(part))
         case messages.ToolCallPart():
-            return AnswerToolCall(part.tool_call_id, part.tool_name, arguments(part.args), state_of(part))
+            raw = part.args if isinstance(part.args, str) else part.args_as_dict()
+            return AnswerToolCall(part.tool_call_id, part.tool_name, arguments(raw), state_of(part))
         case _:
             return None
 
 
-def arguments(raw: str | dict[str, JsonValue] | None) -> dict[str, JsonValue]:
+def arguments(raw: str | dict[str, JsonValue]) -> dict[str, JsonValue]:
     """A tool call's arguments as an object, whatever the model wrote (`INVALID_JSON`)."""
     if not raw:
         return {}
@@ -162,12 +143,6 @@ def _answer(stream: StreamedResponse, parts: list[AnswerPart]) -> Answer:
         # OpenAI says why it refuses outside the answer's text.
         parts = [*parts, AnswerText(refusal)]
     return Answer(parts, _usage(stream), reason, stream.model_name)
-
-
-def _unsaid(answer: Answer, parts: _Parts) -> Delta | None:
-    """The delta of a part that no event told."""
-    last = answer.parts[-1] if len(answer.parts) > len(parts) else None
-    return Delta(len(parts), "text", last.text) if isinstance(last, AnswerText) else None
 
 
 def _finish_reason(stream: StreamedResponse, parts: Sequence[AnswerPart]) -> FinishReason:

@@ -51,9 +51,7 @@ _PREVIEW_WINDOW = 32_000
 class ModelStep:
     """Holds what the activity needs on a worker."""
 
-    def __init__(
-        self, *, logs: SessionLogs, tools: Toolbox, model: ModelClient, policy: PermissionPolicy
-    ) -> None:
+    def __init__(self, *, logs: SessionLogs, tools: Toolbox, model: ModelClient, policy: PermissionPolicy) -> None:
         self._logs = logs
         self._tools = tools
         self._model = model
@@ -95,14 +93,18 @@ class ModelStep:
             ) from None
 
     def _specs(self, start: SessionInput) -> list[ToolSpec]:
-        return [self._spec(each) for each in start.agent.definition.tools if isinstance(each, FunctionTool | CustomTool)]
+        return [
+            self._spec(each) for each in start.agent.definition.tools if isinstance(each, FunctionTool | CustomTool)
+        ]
 
     def _spec(self, config: FunctionTool | CustomTool) -> ToolSpec:
         if isinstance(config, CustomTool):
             return ToolSpec(config.name, config.description, config.input_schema)
         if (found := self._tools.get(config.name)) is None:
             has = ", ".join(self._tools.names) or "none"
-            text = f"the worker has no tool {config.name!r} (it has: {has}); start it with `sojourn worker --tools MODULE`"
+            text = (
+                f"the worker has no tool {config.name!r} (it has: {has}); start it with `sojourn worker --tools MODULE`"
+            )
             raise ModelCallError(
                 ModelFailure(kind="fatal", message=text, error_class=error_type(ToolNotFoundError(text)))
             )

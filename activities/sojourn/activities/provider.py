@@ -6,7 +6,9 @@ which the event loop must go on sending heartbeats.
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -17,14 +19,16 @@ from sojourn.types.failure import ModelFailure
 from sojourn.types.model import ModelRef, Provider
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient
+    from httpx2 import AsyncClient, Response
     from pydantic_ai.models import Model
 
 OLLAMA_URL = "http://localhost:11434/v1"
 
 _CONNECT_SECONDS = 5
-# The model call's own timeout ends it long before. This bound only frees the socket of a call nobody waits for.
-_READ_SECONDS = 3600
+# The longest silence. The model call's own timeout ends a call; Google's SDK also asks its server for this limit.
+_READ_SECONDS = 1200
+# Google's SDK takes 40 ms to set up, so models are kept; without a bound, rotated keys would be kept with them.
+_MAX_MODELS = 256
 # What the OpenAI SDK must be given where no key is needed: without one it would take OPENAI_API_KEY, and send it.
 _NO_KEY = "api-key-not-set"
 
@@ -78,11 +82,37 @@ def secret_of(ref: ModelRef, environment: Mapping[str, str]) -> str | None:
     return found
 
 
+_responses: ContextVar[list["Response"] | None] = ContextVar("responses", default=None)
+
+
+@asynccontextmanager
+async def hanging_up() -> AsyncIterator[None]:
+    """Close, on leaving, every HTTP response that was opened inside, in this task.
+
+    The SDKs close theirs too, but Google's only when its garbage is collected if the stream is left between two
+    chunks: until then the provider would go on writing, and charging.
+    """
+    opened: list[Response] = []
+    token = _responses.set(opened)
+    try:
+        yield
+    finally:
+        _responses.reset(token)
+        for response in opened:
+            await response.aclose()
+
+
+async def _remember(response: "Response") -> None:
+    if (opened := _responses.get()) is not None:
+        opened.append(response)
+
+
 class ModelPool:
     """The models of one worker process. Calls to one provider, base URL and key reference share their connections."""
 
     def __init__(self) -> None:
         self._clients: dict[_Endpoint, AsyncClient] = {}
+        self._models: dict[tuple[_Endpoint, str, str | None], Model] = {}
 
     async def model(self, ref: ModelRef, secret: str | None) -> "Model":
         """The pydantic-ai model for a reference.
@@ -94,13 +124,13 @@ class ModelPool:
         if sdk is None:
             raise _fatal(
                 ref,
-                f"no provider answers {str(ref)!r} on this worker; scripted models need a worker that was given a script",
+                f"this worker reaches no provider for {str(ref)!r}; a scripted model needs a worker with its script",
                 error_class=ModelNotFoundError.__name__,
             )
         try:
             if sdk.module not in sys.modules:
                 await asyncio.to_thread(import_module, sdk.module)
-            return _BUILDERS[ref.provider](ref, secret, self._client(ref))
+            return self._built(ref, secret)
         except ImportError:
             raise _fatal(
                 ref,
@@ -109,19 +139,30 @@ class ModelPool:
                 error_class=ModelNotFoundError.__name__,
             ) from None
 
-    def _client(self, ref: ModelRef) -> "AsyncClient":
+    def _built(self, ref: ModelRef, secret: str | None) -> "Model":
+        endpoint = _Endpoint(ref.provider, ref.base_url, ref.api_key)
+        key = (endpoint, ref.model, secret)
+        if key not in self._models:
+            if len(self._models) >= _MAX_MODELS:
+                self._models.clear()
+            self._models[key] = _BUILDERS[ref.provider](ref, secret, self._client(endpoint))
+        return self._models[key]
+
+    def _client(self, endpoint: _Endpoint) -> "AsyncClient":
         from httpx2 import Timeout
         from pydantic_ai.models import create_async_httpx2_client
 
-        endpoint = _Endpoint(ref.provider, ref.base_url, ref.api_key)
         if endpoint not in self._clients:
             timeout = Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
-            self._clients[endpoint] = create_async_httpx2_client(timeout=timeout)
+            client = self._clients[endpoint] = create_async_httpx2_client(timeout=timeout)
+            client.event_hooks["response"].append(_remember)
         return self._clients[endpoint]
 
     async def aclose(self) -> None:
         """Close all connections. Calls in flight fail; later ones open new connections."""
-        clients, self._clients = list(self._clients.values()), {}
+        clients = list(self._clients.values())
+        self._clients.clear()
+        self._models.clear()
         for client in clients:
             await client.aclose()
 

@@ -37,8 +37,6 @@ class SessionLog:
         self._conversation = Conversation()
         self._answered: dict[EventId, ToolCallPart] = {}
         self._folded: EventId | None = None
-        self.broken = False
-        """A read was cut off in the middle; what follows could be counted twice."""
 
     async def context(self, run_id: str, step: EventId) -> tuple[SessionInput, Conversation]:
         """What the model gets to see in a step: the run's input and the conversation up to the step's scheduling.
@@ -75,11 +73,9 @@ class SessionLog:
             origin = first.workflow_execution_started_event_attributes.first_execution_run_id
             self._reader = ChainReader(self._client, self._workflow_id, origin or run_id)
         run = self._reader.run
-        self.broken = True
         records = await self._reader.read(wait=_PATIENCE)
         if records is None:
             raise CheckpointError(f"the log of {self._workflow_id!r} ends before the step that is to run")
-        self.broken = False
         self._start = run.start or self._start
         self._unfolded.extend(records)
 
@@ -123,9 +119,7 @@ class SessionLogs:
 
     def get(self, workflow_id: str) -> SessionLog:
         """The session's log, from the cache or cold."""
-        log = self._logs.pop(workflow_id, None)
-        if log is None or log.broken:
-            log = SessionLog(self._client, workflow_id)
+        log = self._logs.pop(workflow_id, None) or SessionLog(self._client, workflow_id)
         self._logs[workflow_id] = log
         if len(self._logs) > self._capacity:
             self._logs.popitem(last=False)

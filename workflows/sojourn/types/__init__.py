@@ -7,6 +7,7 @@ tolerantly. Names of handlers and search attributes are in `sojourn.types.name`,
 
 from sojourn.types.agent import (
     AgentDefinition,
+    AgentInfo,
     AgentToolset,
     AgentVersion,
     CustomTool,
@@ -59,6 +60,7 @@ from sojourn.types.error import (
     ToolTimeoutError,
     TurnInterruptedError,
     VersionConflictError,
+    WorkerUnavailableError,
 )
 from sojourn.types.event import (
     AgentCustomToolUse,
@@ -148,6 +150,7 @@ __all__ = [
     "AgentCustomToolUse",
     "AgentDefinition",
     "AgentId",
+    "AgentInfo",
     "AgentMcpToolResult",
     "AgentMcpToolUse",
     "AgentMessage",
@@ -252,6 +255,7 @@ __all__ = [
     "UserToolResult",
     "VersionConflictError",
     "Wire",
+    "WorkerUnavailableError",
     "new_event_id",
     "new_session_id",
     "parse",

@@ -166,3 +166,14 @@ class UpdateAgentInput(Wire):
     definition: AgentDefinition
     version: int | None = None
     """The version the caller has seen; another one is refused. ``None`` means last write wins."""
+
+
+class AgentInfo(Wire):
+    """An agent as lists show it."""
+
+    id: AgentId
+    name: str
+    version: int
+    """The latest."""
+    created_at: datetime
+    archived: bool = False

@@ -27,22 +27,25 @@ class ChainReader:
     Attributes:
         run_id: The run being read.
         run: The decoder of that run.
+        event_id: The last event of that run that has been read.
         ended: Whether the chain has ended and everything has been read.
     """
 
     def __init__(self, client: Client, workflow_id: str, run_id: str) -> None:
         self.run_id = run_id
         self.run = RunDecoder(client.data_converter)
+        self.event_id = 0
         self.ended = False
         self._client = client
         self._workflow_id = workflow_id
         self._token = b""
+        self._fetched: GetWorkflowExecutionHistoryResponse | None = None
 
     async def read(self, *, wait: timedelta) -> list[Stored] | None:
         """The records of the next page of history.
 
         Returns at once when there are events that have not been read. Continuing into the next run is part of it.
-        After a call that did not return normally (cancelled, an error) the reader is of no use any more.
+        A call that is cancelled or fails has read nothing, and may be repeated.
 
         Args:
             wait: How long to wait for events that do not exist yet.
@@ -61,8 +64,10 @@ class ChainReader:
             if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
                 return None
             raise
-        stored = [found for event in page.history.events if (found := await self.run.decode(event)) is not None]
-        self._token = page.next_page_token
+        events = page.history.events
+        stored = [found for event in events if (found := await self.run.decode(event)) is not None]
+        self._token, self._fetched = page.next_page_token, None
+        self.event_id = events[-1].event_id if events else self.event_id
         if not self._token:
             self._leave_run()
         return stored
@@ -71,13 +76,17 @@ class ChainReader:
         if self.run.next_run_id:
             self.run_id = self.run.next_run_id
             self.run = RunDecoder(self._client.data_converter)
+            self.event_id = 0
         else:
             self.ended = True
 
     async def _page(self, wait: timedelta) -> GetWorkflowExecutionHistoryResponse:
-        return await self._client.workflow_service.get_workflow_execution_history(
-            _request(self._client, self._workflow_id, self.run_id, token=self._token, wait=True), timeout=wait
-        )
+        # A fetched page is kept until it has been decoded, because the token leads behind it.
+        if self._fetched is None:
+            request = _request(self._client, self._workflow_id, self.run_id, token=self._token, wait=True)
+            service = self._client.workflow_service
+            self._fetched = await service.get_workflow_execution_history(request, timeout=wait)
+        return self._fetched
 
 
 async def first_event(client: Client, workflow_id: str, run_id: str = "") -> HistoryEvent:

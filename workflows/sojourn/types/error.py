@@ -24,7 +24,8 @@
     ├── SandboxError
     └── InternalError
         ├── ServerUnavailableError   no Temporal server answers
-        └── ServerNotReadyError      the Temporal server lacks the search attributes
+        ├── ServerNotReadyError      the Temporal server lacks what sojourn needs
+        └── WorkerUnavailableError   no worker takes the session's work
 
 Errors travel between processes as Temporal application errors whose ``type`` is the class name (`error_type`) and
 whose single detail is `SojournError.data`; `rebuild` is the way back.
@@ -267,6 +268,16 @@ class ServerUnavailableError(InternalError):
 
 class ServerNotReadyError(InternalError):
     """The namespace lacks what sojourn needs."""
+
+
+class WorkerUnavailableError(InternalError):
+    """No worker serves the task queue. What was sent is stored and is done when one comes."""
+
+    def __init__(self, task_queue: str) -> None:
+        super().__init__(
+            f"no worker serves task queue {task_queue!r}; start one with `sojourn worker`", task_queue=task_queue
+        )
+        self.task_queue = task_queue
 
 
 def _classes(root: type[SojournError]) -> dict[str, type[SojournError]]:

@@ -5,7 +5,7 @@ client is about to send has none of the three, or only an ``id`` of its choosing
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
@@ -183,6 +183,8 @@ class SessionRunning(Event):
     """A turn begins, or goes on after answers came or a retry."""
 
     type: Literal["session.status_running"] = "session.status_running"
+    user_event_id: Annotated[EventId | None, Omitted] = None
+    """The message whose turn begins; ``None`` when a turn goes on."""
 
 
 class SessionIdle(Event):
@@ -373,5 +375,5 @@ def read_event(data: str | bytes) -> SessionEvent:
     """Read one event from its JSON, tolerantly: additions of a newer release are ignored, its new types kept."""
     loose = TypeAdapter(dict[str, JsonValue]).validate_json(data)
     kind = _EVENT_TYPES.get(str(loose.get("type")), UnknownEvent)
-    extra = "allow" if kind is UnknownEvent else "ignore"
-    return kind.model_validate_json(data, extra=extra)  # type: ignore[return-value]
+    event = kind.model_validate_json(data, extra="allow" if kind is UnknownEvent else "ignore")
+    return cast(SessionEvent, event)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload, Payloads
@@ -23,8 +23,16 @@ from sojourn.types.record import (
 )
 from sojourn.types.session import SessionInput
 
-_INPUTS: dict[str, Any] = {CALL_MODEL_ACTIVITY: CallModelInput, RUN_TOOL_ACTIVITY: RunToolInput}
-_RESULTS: dict[str, Any] = {CALL_MODEL_ACTIVITY: CallModelResult, RUN_TOOL_ACTIVITY: RunToolResult}
+R = TypeVar("R")
+
+_INPUTS: dict[str, type[CallModelInput | RunToolInput]] = {
+    CALL_MODEL_ACTIVITY: CallModelInput,
+    RUN_TOOL_ACTIVITY: RunToolInput,
+}
+_RESULTS: dict[str, type[CallModelResult | RunToolResult]] = {
+    CALL_MODEL_ACTIVITY: CallModelResult,
+    RUN_TOOL_ACTIVITY: RunToolResult,
+}
 
 _CLOSED = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
@@ -44,7 +52,7 @@ class Stored:
 
 
 class RunDecoder:
-    """Decodes the history of one run, event by event, in order.
+    """Decodes the history of one run, event by event, in order. Feeding events again gives the same again.
 
     Attributes:
         start: The run's input, once its first event has been fed.
@@ -125,9 +133,10 @@ class RunDecoder:
 
     async def _activity_completed(self, event: HistoryEvent) -> Record | None:
         attributes = event.activity_task_completed_event_attributes
-        name = self._scheduled.pop(attributes.scheduled_event_id, None)
+        name = self._scheduled.get(attributes.scheduled_event_id)
         return None if name is None else await self._read(_RESULTS[name], attributes.result)
 
-    async def _read(self, kind: Any, payload: Payloads | Payload) -> Any:
+    async def _read(self, kind: type[R], payload: Payloads | Payload) -> R:
         payloads = [payload] if isinstance(payload, Payload) else payload.payloads
-        return (await self._converter.decode(payloads, [kind]))[0]
+        found: R = (await self._converter.decode(payloads, [kind]))[0]
+        return found

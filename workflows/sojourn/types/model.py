@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sojourn.types.error import ModelNotFoundError
 from sojourn.types.wire import Omitted, Wire
@@ -83,9 +83,9 @@ class ModelRef(Wire):
             ModelNotFoundError: The provider cannot be told from the name.
         """
         try:
-            return cls(**cls._split(text))
-        except ValueError as error:
-            raise ModelNotFoundError(str(error), param="model") from None
+            return cls.model_validate(text)
+        except ValidationError as error:
+            raise ModelNotFoundError.from_validation(error) from None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.model}"

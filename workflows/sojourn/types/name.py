@@ -35,6 +35,8 @@ AGENT_VERSION_MEMO = "version"
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
 """A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents."""
 STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
+NO_STOP_REASON = "none"
+"""What a session without a stop reason shows, because a search attribute is never unset."""
 AGENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournAgent")
 WORKSPACE_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournWorkspace")
 USER_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournUser")

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from sojourn.types.agent import AgentVersion
 from sojourn.types.id import AgentId, EventId, SessionId
@@ -19,8 +19,9 @@ class Owner(Wire):
     workspace: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] = "default"
     user: Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")] = "default"
 
-    def __init__(self, workspace: str = "default", user: str = "default") -> None:
-        super().__init__(workspace=workspace, user=user)
+    def __init__(self, workspace: str = "default", user: str = "default", **extra: object) -> None:
+        # Pydantic's own initialiser takes keywords only; ``Owner("acme", "ada")`` reads better.
+        BaseModel.__init__(self, workspace=workspace, user=user, **extra)
 
 
 class EnvironmentConfig(Wire):

@@ -17,4 +17,4 @@ def retry_delay(failure: ModelFailure, *, attempt: int, first: timedelta) -> tim
     """
     if failure.retry_after is not None:
         return failure.retry_after
-    return min(first * 2 ** min(attempt - 1, 16), LONGEST)
+    return min(first * int(2 ** min(attempt - 1, 16)), LONGEST)

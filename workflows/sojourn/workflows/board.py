@@ -7,11 +7,8 @@ from temporalio import workflow
 from sojourn.workflows.transition import may_move, refusal
 
 with workflow.unsafe.imports_passed_through():
-    from sojourn.types.name import STATUS_ATTRIBUTE, STOP_REASON_ATTRIBUTE
+    from sojourn.types.name import NO_STOP_REASON, STATUS_ATTRIBUTE, STOP_REASON_ATTRIBUTE
     from sojourn.types.session import SessionStatus, StopReason
-
-# What a session without a stop reason shows, because a search attribute cannot be set to nothing cheaply.
-_NO_REASON = "none"
 
 
 class StatusBoard:
@@ -24,7 +21,7 @@ class StatusBoard:
         self._status = status
         self._stop_reason = stop_reason
         self._paused = paused
-        self._published = self._current()
+        self._published: tuple[str | None, str | None] = _shown()
         self._scheduled = False
 
     @property
@@ -65,9 +62,15 @@ class StatusBoard:
             )
 
     def _current(self) -> tuple[str, str]:
-        return self.status.value, self._stop_reason.type if self._stop_reason else _NO_REASON
+        return self.status.value, self._stop_reason.type if self._stop_reason else NO_STOP_REASON
 
     def _changed(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.publish)
+
+
+def _shown() -> tuple[str | None, str | None]:
+    """What the search attributes say when the run starts: set by the client, or carried from the run before."""
+    shown = workflow.info().typed_search_attributes
+    return shown.get(STATUS_ATTRIBUTE), shown.get(STOP_REASON_ATTRIBUTE)

@@ -122,7 +122,7 @@ class SessionWorkflow:
         self._open_turn = TurnState(consumes=(*self._context, message))
         self._context = []
         self._board.move(SessionStatus.RUNNING)
-        self._journal.say(SessionRunning())
+        self._journal.say(SessionRunning(user_event_id=message))
 
     async def _run_turn(self) -> None:
         assert self._open_turn is not None
@@ -150,6 +150,8 @@ class SessionWorkflow:
         self._open_turn = None
         self._journal.say(turn.usage_event())
         self._usage += turn.usage
+        # A turn that ended before its first step leaves its message to the next one's context.
+        self._context = [*turn.state().consumes, *self._context]
         if self._ending is None:
             self._journal.say(SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)

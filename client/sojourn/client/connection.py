@@ -1,0 +1,103 @@
+"""Reaching the Temporal server."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client, GrpcCompression
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+from sojourn.client.failure import translated
+from sojourn.types.converter import data_converter
+from sojourn.types.error import ServerNotReadyError, ServerUnavailableError
+from sojourn.types.name import SEARCH_ATTRIBUTES
+
+PATIENCE = timedelta(seconds=5)
+"""How long a connection may take before the server counts as unavailable."""
+
+
+async def connect_client(
+    address: str | None = None,
+    *,
+    namespace: str | None = None,
+    profile: str | None = None,
+    api_key: str | None = None,
+    timeout: timedelta = PATIENCE,
+) -> Client:
+    """Connect as Temporal's environment configuration says; arguments beat it.
+
+    The configuration is the profile of the TOML file (``TEMPORAL_PROFILE``, ``TEMPORAL_CONFIG_FILE``) and the variables
+    ``TEMPORAL_ADDRESS``, ``TEMPORAL_NAMESPACE``, ``TEMPORAL_API_KEY``, ``TEMPORAL_TLS…``.
+
+    Args:
+        address: ``host:port`` of the frontend.
+        namespace: Namespace of the sessions.
+        profile: Profile in the configuration file.
+        api_key: For Temporal Cloud; switches TLS on.
+        timeout: Longest wait for the server.
+
+    Raises:
+        ServerNotReadyError: The configuration cannot be read, or the server refuses the credentials or the namespace.
+        ServerUnavailableError: Nothing answers.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config(profile)
+    except (RuntimeError, ValueError) as error:
+        raise ServerNotReadyError(f"Temporal's environment configuration cannot be read: {error}") from None
+    if address is not None:
+        config["target_host"] = address
+    if namespace is not None:
+        config["namespace"] = namespace
+    if api_key is not None:
+        config["api_key"] = api_key
+    target = config.setdefault("target_host", "localhost:7233")
+    local = target.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
+    compression = GrpcCompression.NONE if local else GrpcCompression.GZIP
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            return await Client.connect(**config, data_converter=data_converter, grpc_compression=compression)
+    except (RuntimeError, TimeoutError):
+        raise ServerUnavailableError(target) from None
+
+
+async def missing_search_attributes(client: Client) -> list[str]:
+    """Names of the search attributes that the namespace lacks.
+
+    Raises:
+        ServerNotReadyError: The namespace does not exist or may not be read.
+    """
+    address = client.service_client.config.target_host
+    with translated(address, missing=ServerNotReadyError(f"namespace {client.namespace!r} does not exist")):
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace), timeout=PATIENCE
+        )
+    return [key.name for key in SEARCH_ATTRIBUTES if key.name not in listed.custom_attributes]
+
+
+async def register_search_attributes(client: Client) -> list[str]:
+    """Register what the namespace lacks. Repeating it changes nothing.
+
+    Returns:
+        The names that were registered.
+
+    Raises:
+        ServerNotReadyError: The server refuses, as Temporal Cloud does: there, register them in its console.
+    """
+    missing = await missing_search_attributes(client)
+    wanted = {key.name: key.indexed_value_type for key in SEARCH_ATTRIBUTES if key.name in missing}
+    if not wanted:
+        return []
+    request = AddSearchAttributesRequest(namespace=client.namespace)
+    for name, kind in wanted.items():
+        request.search_attributes[name] = IndexedValueType.ValueType(kind)
+    try:
+        await client.operator_service.add_search_attributes(request, timeout=timedelta(seconds=30))
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:
+            return []
+        raise ServerNotReadyError(
+            f"the server refuses to register {', '.join(wanted)} ({error.message}); register them as Keyword by hand"
+        ) from None
+    return missing

@@ -1,0 +1,147 @@
+"""Handles: an agent or a session with its owner, and the short verbs."""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sojourn.types.agent import AgentDefinition, AgentVersion
+from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
+from sojourn.types.event import (
+    AgentCustomToolUse,
+    AgentMcpToolUse,
+    AgentMessage,
+    AgentToolUse,
+    SessionEvent,
+    UserCustomToolResult,
+    UserEvent,
+    UserMessage,
+    UserToolConfirmation,
+)
+from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.preview import Preview
+from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionStatus, UpdateSessionInput
+
+if TYPE_CHECKING:
+    from sojourn.client.runtime import AgentRuntime
+
+ToolUse = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse | PendingAction | EventId | str
+
+
+class AgentHandle:
+    """An agent. See the methods of `AgentRuntime` for errors."""
+
+    def __init__(self, runtime: "AgentRuntime", id: AgentId, owner: Owner) -> None:
+        self.id = id
+        self.owner = owner
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"AgentHandle({self.id!r})"
+
+    async def get(self, *, version: int | None = None) -> AgentVersion:
+        """One version, the latest by default."""
+        return await self._runtime.get_agent(self, version=version)
+
+    async def versions(self) -> list[AgentVersion]:
+        """All versions, newest first."""
+        return await self._runtime.agent_versions(self)
+
+    async def update(self, definition: AgentDefinition, *, version: int | None = None) -> AgentVersion:
+        """Store a new version; with ``version``, only if that is still the latest."""
+        return await self._runtime.update_agent(self, definition, version=version)
+
+    async def archive(self) -> None:
+        """Refuse new sessions and versions."""
+        await self._runtime.archive_agent(self)
+
+
+class SessionHandle:
+    """A session. See the methods of `AgentRuntime` for errors."""
+
+    def __init__(self, runtime: "AgentRuntime", id: SessionId, owner: Owner) -> None:
+        self.id = id
+        self.owner = owner
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"SessionHandle({self.id!r})"
+
+    async def send(self, message: str | Sequence[MessageBlock] | UserEvent) -> UserEvent:
+        """Store a message (text, content blocks, or any client event) and return it with its id."""
+        (sent,) = await self._runtime.send_event(self, _event(message))
+        return sent
+
+    async def send_and_wait(self, message: str | UserMessage, *, timeout: timedelta | None = None) -> AgentMessage:
+        """Send a message and wait for the last thing the agent says in its turn."""
+        return await self._runtime.send_and_wait(self, message, timeout=timeout)
+
+    async def events(
+        self, *, from_seq: int | None = None, previews: bool = False
+    ) -> AsyncGenerator[SessionEvent | Preview, None]:
+        """Every event above ``from_seq``, then what comes; see `AgentRuntime.stream_events`."""
+        async with self._runtime.follow(self, from_seq=from_seq, previews=previews) as events:
+            async for event in events:
+                yield event
+
+    async def confirm(self, call: ToolUse, *, allow: bool, message: str | None = None) -> None:
+        """Answer a tool call that asks for permission; ``message`` tells the model why it is denied."""
+        event = UserToolConfirmation(
+            tool_use_id=_id(call), result="allow" if allow else "deny", deny_message=None if allow else message
+        )
+        await self._runtime.send_event(self, event)
+
+    async def answer(self, call: ToolUse, content: str | Sequence[ContentBlock], *, is_error: bool = False) -> None:
+        """Give the result of a custom tool."""
+        blocks = (TextBlock(text=content),) if isinstance(content, str) else tuple(content)
+        event = UserCustomToolResult(custom_tool_use_id=_id(call), content=blocks, is_error=is_error)
+        await self._runtime.send_event(self, event)
+
+    async def pending_actions(self) -> list[PendingAction]:
+        """The tool calls that wait for the client."""
+        return await self._runtime.pending_actions(self)
+
+    async def interrupt(self) -> None:
+        """End the turn in progress; the session lives on."""
+        await self._runtime.interrupt(self)
+
+    async def pause(self) -> None:
+        """Hold before the next step."""
+        await self._runtime.pause(self)
+
+    async def resume(self) -> None:
+        """Go on."""
+        await self._runtime.resume(self)
+
+    async def update(self, change: UpdateSessionInput) -> None:
+        """Change title, metadata or, between turns, the agent's snapshot."""
+        await self._runtime.update_session(self, change)
+
+    async def archive(self) -> None:
+        """End the session for good; its log stays readable."""
+        await self._runtime.archive(self)
+
+    async def delete(self) -> None:
+        """Remove the session and everything stored about it."""
+        await self._runtime.delete_session(self)
+
+    async def status(self) -> SessionStatus:
+        """Where the session stands."""
+        return await self._runtime.status(self)
+
+    async def info(self) -> SessionInfo:
+        """What lists show of the session."""
+        return await self._runtime.get_session(self)
+
+    async def wait_idle(self, *, timeout: timedelta | None = None) -> SessionStatus:
+        """Wait until everything sent so far has been taken up and no turn is in progress."""
+        return await self._runtime.wait_idle(self, timeout=timeout)
+
+
+def _event(message: str | Sequence[MessageBlock] | UserEvent) -> UserEvent:
+    if isinstance(message, str):
+        return UserMessage.text(message)
+    return UserMessage(content=tuple(message)) if isinstance(message, Sequence) else message
+
+
+def _id(call: ToolUse) -> EventId:
+    return EventId(call) if isinstance(call, str) else call.id

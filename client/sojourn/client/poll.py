@@ -1,0 +1,69 @@
+"""The budget of long polls that one process keeps to.
+
+A Temporal frontend admits a limited number of long-running calls per namespace, the workers' own pollers included
+(``frontend.namespaceCount``, 1,200 by default). Past it workers starve. So readers share a fixed number of long polls,
+running sessions first; the rest looks by short polls that back off (design.md §3).
+"""
+
+from datetime import timedelta
+from typing import Protocol
+
+from sojourn.types.chain import LONG_POLL
+
+SHORT_POLL = timedelta(milliseconds=100)
+LONGEST_PAUSE = timedelta(seconds=2)
+
+
+class Poller(Protocol):
+    """A reader of one session."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn is in progress, so that events are to be expected."""
+        ...
+
+    def yield_poll(self) -> None:
+        """Give up the long poll it holds: somebody else needs it more."""
+        ...
+
+
+class PollBudget:
+    """Hands out long polls."""
+
+    def __init__(self, limit: int = 300) -> None:
+        """Make a budget.
+
+        Args:
+            limit: Long polls at the same time. Keep the sum over all processes well under the server's limit.
+        """
+        self._limit = limit
+        self._holders: dict[Poller, None] = {}
+
+    @property
+    def held(self) -> int:
+        """Long polls in use."""
+        return len(self._holders)
+
+    def holds(self, poller: Poller) -> bool:
+        """Whether the reader has a long poll."""
+        return poller in self._holders
+
+    def wait_for(self, poller: Poller) -> timedelta:
+        """How long the next poll of this reader may last; it holds a long poll until `release`."""
+        if poller in self._holders or len(self._holders) < self._limit or self._preempt(poller):
+            self._holders[poller] = None
+            return LONG_POLL
+        return SHORT_POLL
+
+    def release(self, poller: Poller) -> None:
+        """Take back the long poll, if the reader holds one."""
+        self._holders.pop(poller, None)
+
+    def _preempt(self, poller: Poller) -> bool:
+        """Take the long poll of an idle session for a running one."""
+        victim = next((holder for holder in self._holders if not holder.running), None) if poller.running else None
+        if victim is None:
+            return False
+        self.release(victim)
+        victim.yield_poll()
+        return True

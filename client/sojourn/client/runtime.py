@@ -1,0 +1,552 @@
+"""`AgentRuntime`: the whole of sojourn as one object."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from sojourn.client.agent import AgentStore
+from sojourn.client.connection import connect_client
+from sojourn.client.failure import translated
+from sojourn.client.handle import AgentHandle, SessionHandle
+from sojourn.client.listing import Page
+from sojourn.client.log import SessionLogs
+from sojourn.client.outcome import TurnWatch
+from sojourn.client.poll import PollBudget
+from sojourn.client.session import SessionStore
+from sojourn.client.update import has_worker
+from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
+from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
+from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
+from sojourn.types.id import AgentId, SessionId
+from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
+from sojourn.types.permission import PermissionPolicy
+from sojourn.types.preview import Preview
+from sojourn.types.session import (
+    EnvironmentConfig,
+    Owner,
+    PendingAction,
+    RollOver,
+    SessionInfo,
+    SessionStatus,
+    UpdateSessionInput,
+)
+
+if TYPE_CHECKING:
+    from sojourn.client.embedded import Scripts, Tools
+
+Session = SessionHandle | SessionId | str
+Agent = AgentHandle | AgentVersion | AgentId | str
+
+
+class AgentRuntime:
+    """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
+
+    Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
+    not exist. Handles remember their owner.
+    """
+
+    def __init__(
+        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = 300
+    ) -> None:
+        """Use a Temporal client that is connected with `sojourn.types.data_converter`.
+
+        Args:
+            client: The connection.
+            owner: Who owns what is made without naming an owner.
+            task_queue: Where the workers are.
+            long_polls: Long polls this process may hold; keep all processes together under the server's limit.
+        """
+        self.client = client
+        self.owner = owner or Owner()
+        self.task_queue = task_queue
+        self._address = client.service_client.config.target_host
+        self._agents = AgentStore(client, task_queue=task_queue)
+        self._sessions = SessionStore(client, task_queue=task_queue)
+        self._logs = SessionLogs(client, PollBudget(long_polls))
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        address: str | None = None,
+        *,
+        namespace: str | None = None,
+        profile: str | None = None,
+        api_key: str | None = None,
+        owner: Owner | None = None,
+        task_queue: str = TASK_QUEUE,
+    ) -> "AsyncGenerator[AgentRuntime, None]":
+        """Connect as Temporal's environment configuration says (see `connect_client`); arguments beat it.
+
+        Raises:
+            ServerNotReadyError: The configuration cannot be read, or the server refuses it.
+            ServerUnavailableError: Nothing answers.
+        """
+        client = await connect_client(address, namespace=namespace, profile=profile, api_key=api_key)
+        runtime = cls(client, owner=owner, task_queue=task_queue)
+        try:
+            yield runtime
+        finally:
+            await runtime.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def embedded(
+        cls,
+        *,
+        tools: "Tools" = (),
+        scripts: "Scripts | None" = None,
+        data: Path | None = None,
+        port: int | None = None,
+        ui_port: int | None = None,
+        owner: Owner | None = None,
+    ) -> "AsyncGenerator[AgentRuntime, None]":
+        """Start everything in and beside this process: a Temporal server with Web UI and a worker.
+
+        Args:
+            tools: Tools for the worker: functions, modules, or import paths of modules.
+            scripts: Scripted models by name.
+            data: Folder for the database; ``None`` keeps everything in memory.
+            port: Port of the server; ``None`` takes a free one.
+            ui_port: Port of the Web UI; ``None`` takes a free one.
+            owner: Who owns what is made without naming an owner.
+
+        Raises:
+            ServerNotReadyError: There is no `temporal` command, or the server did not start.
+        """
+        # Here, because only those who start everything have the worker's dependencies installed.
+        from sojourn.client.embedded import embedded
+
+        async with embedded(tools=tools, scripts=scripts, data=data, port=port, ui_port=ui_port) as server:
+            runtime = cls(server.client, owner=owner)
+            try:
+                yield runtime
+            finally:
+                await runtime.close()
+
+    async def close(self) -> None:
+        """Stop following sessions. The connection closes with the process."""
+        await self._logs.close()
+
+    # --- agents ----------------------------------------------------------------------------------------------------
+
+    async def create(self, definition: AgentDefinition, *, owner: Owner | None = None) -> AgentHandle:
+        """Store a new agent in the owner's workspace, as version 1."""
+        owner = owner or self.owner
+        made = await self._agents.create(definition, workspace=owner.workspace)
+        return AgentHandle(self, made.id, owner)
+
+    def agent(self, agent_id: AgentId | str, *, owner: Owner | None = None) -> AgentHandle:
+        """A handle on an agent that exists; nothing is looked up."""
+        return AgentHandle(self, AgentId(agent_id), owner or self.owner)
+
+    async def get_agent(self, agent: Agent, *, version: int | None = None, owner: Owner | None = None) -> AgentVersion:
+        """One version of an agent, the latest by default.
+
+        Raises:
+            AgentNotFoundError: There is no such agent, or no such version of it, in the workspace.
+        """
+        agent_id, owner = self._agent(agent, owner)
+        return await self._agents.get(agent_id, workspace=owner.workspace, version=version)
+
+    async def agent_versions(self, agent: Agent, *, owner: Owner | None = None) -> list[AgentVersion]:
+        """All versions, newest first.
+
+        Raises:
+            AgentNotFoundError: There is no such agent in the workspace.
+        """
+        agent_id, owner = self._agent(agent, owner)
+        return await self._agents.versions(agent_id, workspace=owner.workspace)
+
+    async def update_agent(
+        self, agent: Agent, definition: AgentDefinition, *, version: int | None = None, owner: Owner | None = None
+    ) -> AgentVersion:
+        """Store a new version; one that differs in nothing stays the same version. Running sessions keep theirs.
+
+        Args:
+            agent: Which agent.
+            definition: The whole new definition.
+            version: The version that was read before; another one by now is refused. ``None``: last write wins.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Raises:
+            AgentArchivedError: It takes no new versions.
+            AgentNotFoundError: There is no such agent in the workspace.
+            VersionConflictError: Somebody else was faster.
+            WorkerUnavailableError: No worker took it in time.
+        """
+        agent_id, owner = self._agent(agent, owner)
+        return await self._agents.update(agent_id, definition, workspace=owner.workspace, version=version)
+
+    async def archive_agent(self, agent: Agent, *, owner: Owner | None = None) -> None:
+        """Refuse new sessions and versions of the agent; sessions that run go on.
+
+        Raises:
+            AgentNotFoundError: There is no such agent in the workspace.
+            WorkerUnavailableError: No worker took it in time.
+        """
+        agent_id, owner = self._agent(agent, owner)
+        await self._agents.archive(agent_id, workspace=owner.workspace)
+
+    async def list_agents(
+        self,
+        *,
+        include_archived: bool = False,
+        limit: int = 20,
+        page: str | None = None,
+        owner: Owner | None = None,
+    ) -> Page[AgentInfo]:
+        """Agents of the owner's workspace, newest first.
+
+        Raises:
+            InvalidRequestError: The limit or the cursor is none.
+        """
+        workspace = (owner or self.owner).workspace
+        return await self._agents.page(workspace=workspace, include_archived=include_archived, limit=limit, cursor=page)
+
+    # --- sessions --------------------------------------------------------------------------------------------------
+
+    async def start_session(
+        self,
+        agent: Agent,
+        *,
+        owner: Owner | None = None,
+        environment: EnvironmentConfig | None = None,
+        permissions: PermissionPolicy | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        session_id: SessionId | str | None = None,
+        initial_events: Sequence[UserEvent] = (),
+        roll_over: RollOver | None = None,
+    ) -> SessionHandle:
+        """Start a session with the agent's latest version, or with the version given.
+
+        Args:
+            agent: Which agent.
+            owner: To whom the session belongs; by default the agent handle's or the runtime's.
+            environment: Where tools run. A worker without a sandbox refuses anything but the empty one.
+            permissions: Rules of this session; they beat the agent's.
+            title: For people.
+            metadata: Up to 16 pairs of strings.
+            session_id: An id of your own, to start at most one session for something.
+            initial_events: Sent with the start, in one call.
+            roll_over: When a run of the workflow gives way to the next.
+
+        Raises:
+            AgentArchivedError: It takes no new sessions.
+            AgentNotFoundError: There is no such agent in the workspace.
+            InvalidRequestError: The definition or the environment needs what no worker has.
+            SessionExistsError: The id is taken.
+        """
+        agent_id, agent_owner = self._agent(agent, None)
+        owner = owner or agent_owner
+        pinned = agent if isinstance(agent, AgentVersion) else None
+        version = pinned or await self._agents.get(agent_id, workspace=owner.workspace)
+        if version.archived_at is not None:
+            raise AgentArchivedError(agent_id)
+        started = await self._sessions.start(
+            version,
+            owner=owner,
+            environment=environment or EnvironmentConfig(),
+            permissions=permissions or PermissionPolicy(),
+            title=title,
+            metadata=metadata or {},
+            session_id=SessionId(session_id) if session_id else None,
+            initial_events=initial_events,
+            roll_over=roll_over or RollOver(),
+        )
+        return SessionHandle(self, started, owner)
+
+    def session(self, session_id: SessionId | str, *, owner: Owner | None = None) -> SessionHandle:
+        """A handle on a session that exists; nothing is looked up."""
+        return SessionHandle(self, SessionId(session_id), owner or self.owner)
+
+    async def get_session(self, session: Session, *, owner: Owner | None = None) -> SessionInfo:
+        """What lists show of one session. Needs no worker.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        return await self._sessions.info(*self._session(session, owner))
+
+    async def list_sessions(
+        self,
+        *,
+        agent: Agent | None = None,
+        statuses: Iterable[SessionStatus] = (),
+        stop_reason: str | None = None,
+        user: str | None = None,
+        every_user: bool = False,
+        limit: int = 20,
+        page: str | None = None,
+        owner: Owner | None = None,
+    ) -> Page[SessionInfo]:
+        """Sessions, newest first.
+
+        Args:
+            agent: Only those of this agent.
+            statuses: Only those with one of these statuses; none means all.
+            stop_reason: Only those with this stop reason, such as ``requires_action``.
+            user: Only those of this user of the workspace; by default the owner's.
+            every_user: Those of all users of the workspace, for operators.
+            limit: Entries on a page, 1 to 1000.
+            page: Cursor from the page before.
+            owner: Whose workspace, and whose sessions; by default the runtime's.
+
+        Raises:
+            InvalidRequestError: The limit or the cursor is none.
+        """
+        owner = owner or self.owner
+        return await self._sessions.page(
+            workspace=owner.workspace,
+            user=None if every_user else user or owner.user,
+            agent_id=self._agent(agent, None)[0] if agent is not None else None,
+            statuses=list(statuses),
+            stop_reason=stop_reason,
+            limit=limit,
+            cursor=page,
+        )
+
+    async def send_event(self, session: Session, *events: UserEvent, owner: Owner | None = None) -> list[UserEvent]:
+        """Store events, all or none, in order. They are safe when this returns; the work comes after.
+
+        An event's id is its idempotency key: sent again, it is the same event.
+
+        Returns:
+            The events with their ids.
+
+        Raises:
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            SessionClosedError: The session has ended.
+            SessionNotFoundError: There is none, or it is another owner's.
+            ToolCallNotFoundError: An answer is for a call that nobody has made.
+            ToolCallSettledError: An answer comes too late.
+        """
+        session_id, owner = self._session(session, owner)
+        sent = await self._sessions.send(session_id, owner, events)
+        self._logs.poke(f"{owner.workspace}/{session_id}")
+        return sent
+
+    async def send_and_wait(
+        self,
+        session: Session,
+        message: UserMessage | str,
+        *,
+        timeout: timedelta | None = None,
+        owner: Owner | None = None,
+    ) -> AgentMessage:
+        """Send a message and wait for the last thing the agent says in its turn.
+
+        Cancelling the wait leaves the turn running.
+
+        Args:
+            session: Which session.
+            message: The message, or its text.
+            timeout: Longest wait; ``None`` waits as long as the turn takes.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Raises:
+            ActionRequiredError: The turn waits for an answer that only the caller can give.
+            ProviderError: The model could not be reached, or refused.
+            SessionClosedError: The session ended first.
+            TimeoutError: ``timeout`` passed first.
+            TurnInterruptedError: The turn was interrupted.
+            WorkerUnavailableError: No worker serves the task queue.
+        """
+        session_id, owner = self._session(session, owner)
+        message = UserMessage.text(message) if isinstance(message, str) else message
+        handle = SessionHandle(self, session_id, owner)
+        async with self.follow(handle, from_seq=None) as events:
+            (sent,) = await self.send_event(handle, message)
+            return await TurnWatch(session_id, sent.id).result(events, self._check_worker, timeout=timeout)
+
+    @asynccontextmanager
+    async def follow(
+        self, session: Session, *, from_seq: int | None = None, previews: bool = False, owner: Owner | None = None
+    ) -> AsyncGenerator[AsyncGenerator[SessionEvent | Preview, None], None]:
+        """`stream_events` as a context: everything sent after the block was entered will be seen in it.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        session_id, owner = self._session(session, owner)
+        located = await self._sessions.locate(session_id, owner)
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
+            async with self._logs.follow(
+                located.workflow_id,
+                located.run_id,
+                history_length=located.history_length,
+                from_seq=from_seq,
+                previews=previews,
+            ) as follower:
+                events = aiter(follower)
+                try:
+                    yield events
+                finally:
+                    await events.aclose()
+
+    async def stream_events(
+        self,
+        session: Session,
+        *,
+        from_seq: int | None = None,
+        previews: bool = False,
+        owner: Owner | None = None,
+    ) -> AsyncGenerator[SessionEvent | Preview, None]:
+        """Every event with a number above ``from_seq``, in order, once; then what comes, until the session ends.
+
+        Needs no worker. A slow consumer loses nothing and slows nobody.
+
+        Args:
+            session: Which session.
+            from_seq: Number of the last event that is not wanted; 0 is everything, ``None`` only what comes from now.
+            previews: Also yield `EventStart`, `EventDelta` and `ToolProgress` while something is being written.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's, or it was deleted meanwhile.
+        """
+        async with self.follow(session, from_seq=from_seq, previews=previews, owner=owner) as events:
+            async for event in events:
+                yield event
+
+    async def list_events(
+        self, session: Session, *, from_seq: int = 0, limit: int | None = None, owner: Owner | None = None
+    ) -> list[SessionEvent]:
+        """The events that exist now and have a number above ``from_seq``, oldest first.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        session_id, owner = self._session(session, owner)
+        located = await self._sessions.locate(session_id, owner)
+        found: list[SessionEvent] = []
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
+            async for event in self._logs.read(located.workflow_id, located.run_id, after=from_seq):
+                if limit is not None and len(found) >= limit:
+                    break
+                found.append(event)
+        return found
+
+    async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
+        """End the turn in progress and keep what it has produced; queued messages go next."""
+        await self.send_event(session, UserInterrupt(), owner=owner)
+
+    async def pause(self, session: Session, *, owner: Owner | None = None) -> None:
+        """Hold before the next step; what runs finishes and is kept.
+
+        Raises:
+            ConflictError: The session is not running or idle.
+        """
+        await self._sessions.control(*self._session(session, owner), PAUSE_UPDATE)
+
+    async def resume(self, session: Session, *, owner: Owner | None = None) -> None:
+        """Let a paused session go on.
+
+        Raises:
+            ConflictError: The session is not paused.
+        """
+        await self._sessions.control(*self._session(session, owner), RESUME_UPDATE)
+
+    async def archive(self, session: Session, *, owner: Owner | None = None) -> None:
+        """End the session for good; its log stays readable.
+
+        Raises:
+            SessionClosedError: It has ended already.
+        """
+        await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE)
+
+    async def update_session(self, session: Session, change: UpdateSessionInput, *, owner: Owner | None = None) -> None:
+        """Change title or metadata, or between turns the agent's snapshot.
+
+        Raises:
+            ConflictError: The session has ended, or a turn is in progress and the agent was to change.
+        """
+        await self._sessions.control(*self._session(session, owner), UPDATE_SESSION_UPDATE, change)
+
+    async def delete_session(self, session: Session, *, owner: Owner | None = None) -> None:
+        """Remove the session, whatever it is doing, and everything stored about it.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
+        """
+        await self._sessions.delete(*self._session(session, owner))
+
+    async def status(self, session: Session, *, owner: Owner | None = None) -> SessionStatus:
+        """Where the session stands, as of its last workflow task. Needs no worker.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        return (await self._sessions.locate(*self._session(session, owner))).status
+
+    async def pending_actions(self, session: Session, *, owner: Owner | None = None) -> list[PendingAction]:
+        """The tool calls that wait for the client. Needs no worker."""
+        return await self._sessions.pending(*self._session(session, owner))
+
+    async def wait_idle(
+        self, session: Session, *, timeout: timedelta | None = None, owner: Owner | None = None
+    ) -> SessionStatus:
+        """Wait until everything sent so far has been taken up and no turn is in progress.
+
+        Cancelling the wait leaves the session untouched.
+
+        Args:
+            session: Which session.
+            timeout: Longest wait; ``None`` waits as long as the session lives.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Returns:
+            ``idle``, also when the session waits for an answer, or the status in which it ended.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+            TimeoutError: ``timeout`` passed first.
+            WorkerUnavailableError: No worker serves the task queue.
+        """
+        session_id, owner = self._session(session, owner)
+        located = await self._sessions.locate(session_id, owner)
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
+            async with (
+                asyncio.timeout(timeout.total_seconds() if timeout else None),
+                self._logs.follow(
+                    located.workflow_id,
+                    located.run_id,
+                    history_length=located.history_length,
+                    from_seq=None,
+                    previews=False,
+                ) as follower,
+            ):
+                ended = await follower.settled(self._check_worker)
+        return await self.status(session_id, owner=owner) if ended else SessionStatus.IDLE
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _check_worker(self) -> None:
+        """Fail a wait that nobody will end.
+
+        Raises:
+            WorkerUnavailableError: No worker serves the task queue.
+        """
+        try:
+            found = await has_worker(self.client, self.task_queue)
+        except RPCError:
+            return
+        if not found:
+            raise WorkerUnavailableError(self.task_queue)
+
+    def _session(self, session: Session, owner: Owner | None) -> tuple[SessionId, Owner]:
+        if isinstance(session, SessionHandle):
+            return session.id, owner or session.owner
+        return SessionId(session), owner or self.owner
+
+    def _agent(self, agent: Agent, owner: Owner | None) -> tuple[AgentId, Owner]:
+        if isinstance(agent, AgentHandle):
+            return agent.id, owner or agent.owner
+        return AgentId(agent.id if isinstance(agent, AgentVersion) else agent), owner or self.owner

@@ -1,0 +1,373 @@
+"""Sessions: starting, sending, control, lists, and their end."""
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+)
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from sojourn.client.answer import OpenCalls, answers
+from sojourn.client.failure import translated
+from sojourn.client.listing import Page, attribute, closed_at, condition, is_open, list_workflows, memo, started_at
+from sojourn.client.update import execute_update
+from sojourn.client.validation import check_definition, check_environment, check_events, check_size
+from sojourn.types.agent import AgentVersion
+from sojourn.types.chain import ChainReader, first_event
+from sojourn.types.error import (
+    InternalError,
+    SessionClosedError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from sojourn.types.event import UserEvent
+from sojourn.types.id import AgentId, SessionId, new_session_id, workflow_id
+from sojourn.types.name import (
+    AGENT_ATTRIBUTE,
+    METADATA_MEMO,
+    NO_STOP_REASON,
+    SESSION_WORKFLOW,
+    STATUS_ATTRIBUTE,
+    STOP_REASON_ATTRIBUTE,
+    TITLE_MEMO,
+    USER_ATTRIBUTE,
+    USER_EVENTS_SIGNAL,
+    WORKSPACE_ATTRIBUTE,
+)
+from sojourn.types.permission import PermissionPolicy
+from sojourn.types.record import UserEvents
+from sojourn.types.session import (
+    EnvironmentConfig,
+    Owner,
+    PendingAction,
+    RollOver,
+    SessionInfo,
+    SessionInput,
+    SessionStatus,
+)
+
+_NAMESPACE = uuid.UUID("5a6f6a6f-7572-5e00-8000-7369676e616c")
+
+DELETE_PATIENCE = timedelta(seconds=60)
+"""A stock server takes up to half a minute to forget a run that has just closed (temporal.md §2)."""
+
+_AT_ONCE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A session that exists and belongs to the caller, as the server describes it now."""
+
+    id: SessionId
+    workflow_id: str
+    run_id: str
+    history_length: int
+    info: WorkflowExecutionInfo
+
+    @property
+    def status(self) -> SessionStatus:
+        """What the session is; one whose workflow was ended from outside has failed."""
+        shown = SessionStatus(attribute(self.info, STATUS_ATTRIBUTE) or SessionStatus.QUEUED)
+        return shown if shown.is_terminal or is_open(self.info) else SessionStatus.FAILED
+
+
+class SessionStore:
+    """Reads and writes sessions. Only control needs a worker."""
+
+    def __init__(self, client: Client, *, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._address = client.service_client.config.target_host
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def start(
+        self,
+        agent: AgentVersion,
+        *,
+        owner: Owner,
+        environment: EnvironmentConfig,
+        permissions: PermissionPolicy,
+        title: str | None,
+        metadata: Mapping[str, str],
+        session_id: SessionId | None,
+        initial_events: Sequence[UserEvent],
+        roll_over: RollOver,
+    ) -> SessionId:
+        """Start a session, with its first events in the same call if there are any."""
+        check_definition(agent.definition)
+        check_environment(environment)
+        events = check_events(initial_events)
+        input = SessionInput(
+            session_id=session_id or new_session_id(),
+            owner=owner,
+            agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
+            environment=environment,
+            permissions=permissions,
+            title=title,
+            metadata=dict(metadata),
+            roll_over=roll_over,
+        )
+        await check_size(self._client, input)
+        await self._start(input, events)
+        self._remember(workflow_id(owner.workspace, input.session_id), owner)
+        return input.session_id
+
+    async def _start(self, input: SessionInput, events: list[UserEvent]) -> None:
+        signal = UserEvents(sent=tuple(events))
+        await check_size(self._client, signal)
+        starts = any(event.type == "user.message" for event in events)
+        status = SessionStatus.RUNNING if starts else SessionStatus.QUEUED
+        with translated(self._address, taken=SessionExistsError(input.session_id)):
+            await self._client.start_workflow(
+                SESSION_WORKFLOW,
+                input,
+                id=workflow_id(input.owner.workspace, input.session_id),
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=_attributes(input, status),
+                memo={TITLE_MEMO: input.title, METADATA_MEMO: input.metadata},
+                static_summary=input.title or f"session of {input.agent.name}",
+                start_signal=USER_EVENTS_SIGNAL if events else None,
+                start_signal_args=[signal] if events else [],
+            )
+
+    async def locate(self, session_id: SessionId, owner: Owner) -> Located:
+        """Find a session of this owner.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        id = workflow_id(owner.workspace, session_id)
+        missing = SessionNotFoundError(session_id)
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=id)
+        )
+        with translated(self._address, missing=missing):
+            described = await self._client.workflow_service.describe_workflow_execution(
+                request, retry=True, timeout=_AT_ONCE
+            )
+        info = described.workflow_execution_info
+        if info.type.name != SESSION_WORKFLOW or attribute(info, USER_ATTRIBUTE) != owner.user:
+            raise missing
+        self._remember(id, owner)
+        return Located(session_id, id, info.execution.run_id, info.history_length, info)
+
+    async def send(self, session_id: SessionId, owner: Owner, events: Sequence[UserEvent]) -> list[UserEvent]:
+        """Store events, all or none. They are accepted when this returns; the work comes after.
+
+        Returns:
+            The events with their ids.
+
+        Raises:
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            SessionClosedError: The session has ended.
+            SessionNotFoundError: There is none, or it is another owner's.
+            ToolCallNotFoundError: An answer is for a call that nobody has made.
+            ToolCallSettledError: An answer comes too late.
+        """
+        id = workflow_id(owner.workspace, session_id)
+        checked = check_events(events)
+        if (id, owner.user) not in self._known:
+            await self.locate(session_id, owner)
+        fresh = await self._admitted(session_id, owner, checked)
+        if fresh:
+            await self._signal(session_id, owner, UserEvents(sent=tuple(fresh)))
+        return checked
+
+    async def _admitted(self, session_id: SessionId, owner: Owner, events: list[UserEvent]) -> list[UserEvent]:
+        """The events without answers that have been given before."""
+        if not answers(events):
+            return events
+        located = await self.locate(session_id, owner)
+        if located.status.is_terminal:
+            raise SessionClosedError(session_id, status=located.status)
+        calls = await self._open_calls(located)
+        stale = {id(event) for event in answers(events) if not calls.admit(event)}
+        return [event for event in events if id(event) not in stale]
+
+    async def pending(self, session_id: SessionId, owner: Owner) -> list[PendingAction]:
+        """The tool calls that wait for the client."""
+        located = await self.locate(session_id, owner)
+        return [] if located.status.is_terminal else (await self._open_calls(located)).pending
+
+    async def _open_calls(self, located: Located) -> OpenCalls:
+        calls = OpenCalls()
+        reader = ChainReader(self._client, located.workflow_id, located.run_id)
+        run = reader.run
+        with translated(self._address, missing=SessionNotFoundError(located.id)):
+            while reader.run is run and not reader.ended and reader.event_id < located.history_length:
+                page = await reader.read(wait=_AT_ONCE)
+                if run.start is not None and not calls.begun:
+                    calls.begin(run.start)
+                for stored in page or ():
+                    calls.feed(stored.record)
+        return calls
+
+    async def _signal(self, session_id: SessionId, owner: Owner, record: UserEvents) -> None:
+        """Send with a request id of our own: the server drops a repeated call by itself."""
+        payloads = await check_size(self._client, record)
+        request = SignalWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id(owner.workspace, session_id)),
+            signal_name=USER_EVENTS_SIGNAL,
+            input=Payloads(payloads=payloads),
+            identity=self._client.identity,
+            request_id=str(uuid.uuid5(_NAMESPACE, " ".join(event.id for event in record.sent))),
+        )
+        try:
+            await self._client.workflow_service.signal_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                with translated(self._address):
+                    raise
+            # A closed workflow is "not found" for signals; only a description tells it from one that never was.
+            located = await self.locate(session_id, owner)
+            raise SessionClosedError(session_id, status=located.status) from None
+
+    async def control(self, session_id: SessionId, owner: Owner, update: str, argument: object | None = None) -> None:
+        """Execute one of the updates that can be refused.
+
+        Raises:
+            ConflictError: The session is in the wrong state; nothing has changed.
+            SessionNotFoundError: There is none, or it is another owner's.
+            WorkerUnavailableError: No worker took it in time.
+        """
+        located = await self.locate(session_id, owner)
+        if located.status.is_terminal:
+            raise SessionClosedError(session_id, status=located.status)
+        await execute_update(
+            self._client,
+            located.workflow_id,
+            update,
+            argument,
+            result=None,
+            missing=SessionClosedError(session_id, status=SessionStatus.COMPLETED),
+            task_queue=self._task_queue,
+        )
+
+    async def info(self, session_id: SessionId, owner: Owner) -> SessionInfo:
+        """What lists show of the session."""
+        located = await self.locate(session_id, owner)
+        return await self._info(located.info, status=located.status)
+
+    async def page(
+        self,
+        *,
+        workspace: str,
+        user: str | None,
+        agent_id: AgentId | None,
+        statuses: Sequence[SessionStatus],
+        stop_reason: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[SessionInfo]:
+        """Sessions of a workspace, newest first."""
+        query = condition(
+            {
+                "WorkflowType": SESSION_WORKFLOW,
+                WORKSPACE_ATTRIBUTE: workspace,
+                USER_ATTRIBUTE: user,
+                AGENT_ATTRIBUTE: agent_id,
+                STATUS_ATTRIBUTE: [status.value for status in statuses] or None,
+                STOP_REASON_ATTRIBUTE: stop_reason,
+            }
+        )
+        with translated(self._address):
+            # A session that has rolled over shows once: only its latest run is open or has not continued.
+            found, next_page = await list_workflows(
+                self._client, f"{query} AND ExecutionStatus != 'ContinuedAsNew'", limit=limit, page=cursor
+            )
+        return Page([await self._info(info) for info in found], next_page)
+
+    async def delete(self, session_id: SessionId, owner: Owner, *, timeout: timedelta = DELETE_PATIENCE) -> None:
+        """Remove the session and every run of it. Returns when the server has forgotten it.
+
+        Raises:
+            InternalError: The server takes longer; it goes on by itself.
+            SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
+        """
+        located = await self.locate(session_id, owner)
+        for run_id in await self._runs(located):
+            await self._delete_run(located.workflow_id, run_id)
+        self._known.pop((located.workflow_id, owner.user), None)
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                while True:
+                    await self.locate(session_id, owner)
+                    await asyncio.sleep(0.05)
+        except SessionNotFoundError:
+            return
+        except TimeoutError:
+            raise InternalError(f"session {session_id!r} is still being deleted; look again in a minute") from None
+
+    async def _delete_run(self, workflow_id: str, run_id: str) -> None:
+        request = DeleteWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+        )
+        try:
+            await self._client.workflow_service.delete_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                with translated(self._address):
+                    raise
+
+    async def _runs(self, located: Located) -> list[str]:
+        """All runs of the chain that still exist, the latest first."""
+        runs, run_id = [], located.run_id
+        while run_id:
+            try:
+                event = await first_event(self._client, located.workflow_id, run_id)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    with translated(self._address):
+                        raise
+                break
+            runs.append(run_id)
+            run_id = event.workflow_execution_started_event_attributes.continued_execution_run_id
+        return runs
+
+    async def _info(self, info: WorkflowExecutionInfo, *, status: SessionStatus | None = None) -> SessionInfo:
+        workspace, _, session_id = info.execution.workflow_id.rpartition("/")
+        located = Located(SessionId(session_id), info.execution.workflow_id, info.execution.run_id, 0, info)
+        reason = attribute(info, STOP_REASON_ATTRIBUTE)
+        return SessionInfo(
+            id=located.id,
+            owner=Owner(workspace, attribute(info, USER_ATTRIBUTE) or "default"),
+            agent_id=AgentId(attribute(info, AGENT_ATTRIBUTE) or ""),
+            status=status or located.status,
+            stop_reason=None if reason == NO_STOP_REASON else reason,
+            title=await memo(self._client, info, TITLE_MEMO, str),
+            metadata=await memo(self._client, info, METADATA_MEMO, dict[str, str]) or {},
+            created_at=started_at(info),
+            closed_at=closed_at(info),
+        )
+
+    def _remember(self, workflow_id: str, owner: Owner) -> None:
+        self._known[workflow_id, owner.user] = None
+        if len(self._known) > 10_000:
+            self._known.popitem(last=False)
+
+
+def _attributes(input: SessionInput, status: SessionStatus) -> TypedSearchAttributes:
+    """Set at the start they cost no history event."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STATUS_ATTRIBUTE, status.value),
+            SearchAttributePair(STOP_REASON_ATTRIBUTE, NO_STOP_REASON),
+            SearchAttributePair(AGENT_ATTRIBUTE, input.agent.id),
+            SearchAttributePair(WORKSPACE_ATTRIBUTE, input.owner.workspace),
+            SearchAttributePair(USER_ATTRIBUTE, input.owner.user),
+        ]
+    )

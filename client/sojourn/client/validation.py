@@ -1,0 +1,83 @@
+"""What is refused before anything is stored."""
+
+from collections.abc import Sequence
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+
+from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
+from sojourn.types.content import TextBlock
+from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
+from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
+from sojourn.types.id import new_event_id
+from sojourn.types.session import EnvironmentConfig
+
+PAYLOAD_LIMIT_BYTES = 2 * 1024 * 1024
+"""The server's limit of one payload (``limit.blobSize.error``)."""
+
+
+def check_events(events: Sequence[UserEvent]) -> list[UserEvent]:
+    """The events with ids; those the caller has chosen stay.
+
+    Raises:
+        InvalidRequestError: One is empty or not supported, or two share an id.
+    """
+    checked = [event if event.id else event.model_copy(update={"id": new_event_id()}) for event in events]
+    for place, event in enumerate(checked):
+        _check_event(event, path=f"events.{place}")
+    if len({event.id for event in checked}) < len(checked):
+        raise InvalidRequestError("two events have the same id; leave ids out to get new ones", param="events")
+    return checked
+
+
+def _check_event(event: UserEvent, *, path: str) -> None:
+    if isinstance(event, UserMessage | SystemMessage):
+        blank = (isinstance(block, TextBlock) and not block.text.strip() for block in event.content)
+        if all(blank):
+            raise InvalidRequestError(f"{path}.content: the message is empty; write some text", param=f"{path}.content")
+    if isinstance(event, UserDefineOutcome):
+        raise InvalidRequestError(f"{path}.type: outcomes are not supported yet; send a user.message", param=path)
+    if isinstance(event, UserToolResult):
+        text = "tool results are taken in self-hosted environments only; use user.custom_tool_result"
+        raise InvalidRequestError(f"{path}.type: {text}", param=path)
+
+
+def check_definition(definition: AgentDefinition) -> None:
+    """Refuse what no worker can honour yet, rather than ignore it.
+
+    Raises:
+        InvalidRequestError: Names the field.
+    """
+    if any(isinstance(tool, AgentToolset) for tool in definition.tools):
+        raise InvalidRequestError("tools: the built-in toolset needs a sandbox, which no worker has yet", param="tools")
+    if definition.mcp_servers or any(isinstance(tool, McpToolset) for tool in definition.tools):
+        raise InvalidRequestError("mcp_servers: not supported yet; leave them out", param="mcp_servers")
+    if definition.skills:
+        raise InvalidRequestError("skills: not supported yet; leave them out", param="skills")
+
+
+def check_environment(environment: EnvironmentConfig) -> None:
+    """Refuse an environment that needs a sandbox, because no worker has one.
+
+    Raises:
+        InvalidRequestError: Names the field.
+    """
+    for name in ("env_vars", "working_dir"):
+        if getattr(environment, name):
+            raise InvalidRequestError(
+                f"environment.{name}: needs a sandbox, which no worker has yet; leave it out",
+                param=f"environment.{name}",
+            )
+
+
+async def check_size(client: Client, value: object) -> list[Payload]:
+    """The value as it goes to the server.
+
+    Raises:
+        PayloadTooLargeError: The server would refuse it.
+    """
+    payloads = await client.data_converter.encode([value])
+    size = sum(payload.ByteSize() for payload in payloads)
+    if size > PAYLOAD_LIMIT_BYTES:
+        raise PayloadTooLargeError(size, limit_bytes=PAYLOAD_LIMIT_BYTES)
+    return payloads
