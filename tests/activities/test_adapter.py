@@ -384,9 +384,7 @@ async def test_usage_tells_what_anthropic_wrote_to_its_cache(client: PydanticAiC
     usage = Usage(input_tokens=100, output_tokens=7, cache_read_input_tokens=60, cache_creation_input_tokens=30)
     server.add(Reply([Text("ok")], usage))
 
-    answer = await answer_of(client, request_to(server.ref("anthropic")))
-
-    assert answer.usage == usage
+    assert (await answer_of(client, request_to(server.ref("anthropic")))).usage == usage
 
 
 @every_provider
@@ -405,9 +403,7 @@ async def test_an_answer_that_is_too_long_says_so(
 async def test_a_refusal_is_an_answer(client: PydanticAiClient, server: FakeProvider, provider: Provider) -> None:
     server.add(Reply([], finish="refusal"))
 
-    answer = await answer_of(client, request_to(server.ref(provider)))
-
-    assert answer.finish_reason == "refusal"
+    assert (await answer_of(client, request_to(server.ref(provider)))).finish_reason == "refusal"
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "openai-compatible"])

@@ -32,18 +32,35 @@ def test_a_missing_key_names_its_variable(provider: Provider, names: str) -> Non
 
 
 def test_a_missing_key_by_reference_names_its_variable_and_not_the_usual_one() -> None:
-    ref = ModelRef(provider="openai", model="m", api_key="env:TEAM_KEY")
+    ref = ModelRef(provider="openai", model="m", api_key="env:TEAM_API_KEY")
 
-    failure = failure_of(ref, {"OPENAI_API_KEY": "sk-usual", "TEAM_KEY": ""})
+    failure = failure_of(ref, {"OPENAI_API_KEY": "sk-usual", "TEAM_API_KEY": ""})
 
-    assert "has no TEAM_KEY;" in failure.message
+    assert "has no TEAM_API_KEY;" in failure.message
     assert "sk-usual" not in failure.message
 
 
-def test_a_key_by_reference_wins_over_the_usual_one() -> None:
-    ref = ModelRef(provider="openai", model="m", api_key="env:TEAM_KEY")
+def test_a_variable_that_is_no_api_key_is_kept_from_definitions() -> None:
+    ref = ModelRef(provider="openai-compatible", model="m", base_url="http://elsewhere/v1", api_key="env:DATABASE_URL")
 
-    assert secret_of(ref, {"OPENAI_API_KEY": "usual", "TEAM_KEY": "team"}) == "team"
+    with pytest.raises(ModelCallError) as error:
+        secret_of(ref, {"DATABASE_URL": "postgres://user:hunter2@db"})
+
+    assert error.value.failure.kind == "fatal"
+    assert "DATABASE_URL" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_an_operator_may_admit_other_variables() -> None:
+    ref = ModelRef(provider="openai", model="m", api_key="env:TEAM_TOKEN")
+
+    assert secret_of(ref, {"TEAM_TOKEN": "t", "SOJOURN_KEY_NAMES": "*_API_KEY, TEAM_*"}) == "t"
+
+
+def test_a_key_by_reference_wins_over_the_usual_one() -> None:
+    ref = ModelRef(provider="openai", model="m", api_key="env:TEAM_API_KEY")
+
+    assert secret_of(ref, {"OPENAI_API_KEY": "usual", "TEAM_API_KEY": "team"}) == "team"
 
 
 def test_google_takes_either_variable() -> None:
@@ -71,13 +88,13 @@ async def test_the_openai_key_never_goes_to_another_server(monkeypatch: pytest.M
 
 
 async def test_the_key_is_looked_up_at_every_call() -> None:
-    environment = {"TEAM_KEY": "first"}
+    environment = {"TEAM_API_KEY": "first"}
     client = PydanticAiClient(environment=environment)
     async with FakeProvider(Reply([Text("a")]), Reply([Text("b")])) as server:
-        ref = server.ref("anthropic", api_key="env:TEAM_KEY")
+        ref = server.ref("anthropic", api_key="env:TEAM_API_KEY")
         request = ModelRequest(ref, None, [UserTurn((TextBlock(text="hi"),))], [], step=0)
         assert [chunk async for chunk in client.stream(request)]
-        environment["TEAM_KEY"] = "second"
+        environment["TEAM_API_KEY"] = "second"
         assert [chunk async for chunk in client.stream(request)]
     await client.aclose()
 
@@ -152,3 +169,12 @@ def test_a_client_loads_no_sdk_until_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+async def test_a_base_url_that_is_none_is_fatal() -> None:
+    pool = ModelPool()
+
+    with pytest.raises(ModelCallError, match="no client can be made for 'openai-compatible:m'") as error:
+        await pool.model(ModelRef(provider="openai-compatible", model="m", base_url="http://["), None)
+
+    assert error.value.failure.kind == "fatal"

@@ -31,25 +31,33 @@ class PydanticAiClient:
         self._pool = ModelPool()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
-        """Stream one answer, by exactly one HTTP request: nothing is retried here.
+        """Stream one answer. A failure is not retried here: that is the workflow's, and visible.
 
         Raises:
             ModelCallError: The call failed; classified.
         """
         secret = secret_of(request.model, self._environment)
-        model = await self._pool.model(request.model, secret)
-        await _load("sojourn.activities.answer")
-        from sojourn.activities.answer import exchange
-        from sojourn.activities.classify import classify
-
         try:
-            async with aclosing(_read_ahead(exchange(model, request))) as chunks:
+            async with aclosing(_read_ahead(self._ask(request, secret))) as chunks:
                 async for chunk in chunks:
                     yield chunk
+        except ModelCallError:
+            raise
         except Exception as error:
+            from sojourn.activities.classify import classify
+
             failure = classify(error, provider=request.model.provider, secret=secret)
             # Without its cause: a failure's causes go to the workflow's history, and theirs may quote the key.
             raise ModelCallError(failure) from None
+
+    async def _ask(self, request: ModelRequest, secret: str | None) -> AsyncGenerator[Delta | Answer, None]:
+        model = await self._pool.model(request.model, secret)
+        await _load("sojourn.activities.answer")
+        from sojourn.activities.answer import exchange
+
+        async with aclosing(exchange(model, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def aclose(self) -> None:
         """Close all connections to providers."""

@@ -47,7 +47,7 @@ def _kind(error: Exception) -> FailureKind:
             return _api_kind(error)
         case exceptions.ContentFilterError():
             return "refused"
-        case exceptions.UserError():
+        case exceptions.UserError() | httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
             return "fatal"
         case _:
             # Transport failures, and whatever a decoder raises on a stream that is not what it should be.
@@ -97,7 +97,7 @@ def _text(error: Exception, provider: str) -> str:
             return f"the connection to {provider} failed: {_reason(error)}"
         case exceptions.ModelAPIError():
             return f"{provider} failed: {_reason(error)}"
-        case exceptions.UserError():
+        case exceptions.UserError() | httpx2.InvalidURL():
             return f"{provider} cannot be asked: {_reason(error)}"
         case _:
             return f"{provider} gave an answer that cannot be read: {_reason(error)}"

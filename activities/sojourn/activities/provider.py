@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ from sojourn.types.model import ModelRef, Provider
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
     from pydantic_ai.models import Model
+
+KEY_NAMES = "SOJOURN_KEY_NAMES"
+"""Worker variable: patterns, by comma, of the variables that a definition's ``api_key`` may name."""
 
 OLLAMA_URL = "http://localhost:11434/v1"
 
@@ -71,7 +75,9 @@ def secret_of(ref: ModelRef, environment: Mapping[str, str]) -> str | None:
     Raises:
         ModelCallError: Fatal; the variable is not set. The message names it.
     """
-    names = (ref.api_key.removeprefix("env:"),) if ref.api_key is not None else _USUAL_KEYS.get(ref.provider, ())
+    names = _USUAL_KEYS.get(ref.provider, ())
+    if ref.api_key is not None:
+        names = (_admitted(ref, ref.api_key.removeprefix("env:"), environment),)
     found = next((environment[name] for name in names if environment.get(name)), None)
     if found is None and names:
         raise _fatal(
@@ -80,6 +86,18 @@ def secret_of(ref: ModelRef, environment: Mapping[str, str]) -> str | None:
             " set it and restart the worker, or name another variable in the model's api_key",
         )
     return found
+
+
+def _admitted(ref: ModelRef, name: str, environment: Mapping[str, str]) -> str:
+    """The name, if definitions may refer to it: whoever writes one could otherwise send any variable to any server."""
+    patterns = [pattern.strip() for pattern in environment.get(KEY_NAMES, "*_API_KEY").split(",")]
+    if not any(fnmatchcase(name, pattern) for pattern in patterns):
+        raise _fatal(
+            ref,
+            f"the model's api_key names {name}, which the worker keeps to itself;"
+            f" rename it to match {' or '.join(patterns)}, or widen {KEY_NAMES} on the worker",
+        )
+    return name
 
 
 _responses: ContextVar[list["Response"] | None] = ContextVar("responses", default=None)
@@ -118,7 +136,7 @@ class ModelPool:
         """The pydantic-ai model for a reference.
 
         Raises:
-            ModelCallError: Fatal; there is no such provider here, or its extra is not installed.
+            ModelCallError: Fatal; there is no such provider here, its extra is not installed, or the base URL is none.
         """
         sdk = _SDKS.get(ref.provider)
         if sdk is None:
@@ -138,6 +156,8 @@ class ModelPool:
                 f' run pip install "sojourn[{sdk.extra}]" and restart it',
                 error_class=ModelNotFoundError.__name__,
             ) from None
+        except ValueError as error:
+            raise _fatal(ref, f"no client can be made for {str(ref)!r} at {ref.base_url!r}: {error}") from None
 
     def _built(self, ref: ModelRef, secret: str | None) -> "Model":
         endpoint = _Endpoint(ref.provider, ref.base_url, ref.api_key)

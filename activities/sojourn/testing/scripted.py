@@ -61,7 +61,7 @@ class ScriptedTurn:
     stall: bool = False
     """After the text, never finish: only a cancellation ends the step."""
     finish_reason: FinishReason | None = None
-    usage: Usage = Usage(input_tokens=10, output_tokens=5)
+    usage: Usage = field(default_factory=lambda: Usage(input_tokens=10, output_tokens=5))
 
 
 Script = Sequence[ScriptedTurn] | Callable[[ModelRequest], ScriptedTurn]

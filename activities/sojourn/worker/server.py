@@ -1,5 +1,6 @@
 """The embedded Temporal server: the dev server of the `temporal` command line, tuned (temporal.md §4.11)."""
 
+import asyncio
 import shutil
 import socket
 import sysconfig
@@ -71,7 +72,7 @@ async def embedded_server(
     """
     binary = temporal_binary()
     if data is not None:
-        data.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     ui_port = ui_port or _free_port()
     try:
         environment = await WorkflowEnvironment.start_local(

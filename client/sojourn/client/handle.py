@@ -11,6 +11,7 @@ from sojourn.types.event import (
     AgentMcpToolUse,
     AgentMessage,
     AgentToolUse,
+    Event,
     SessionEvent,
     UserCustomToolResult,
     UserEvent,
@@ -140,7 +141,9 @@ class SessionHandle:
 def _event(message: str | Sequence[MessageBlock] | UserEvent) -> UserEvent:
     if isinstance(message, str):
         return UserMessage.text(message)
-    return UserMessage(content=tuple(message)) if isinstance(message, Sequence) else message
+    if isinstance(message, Event):
+        return message
+    return UserMessage(content=tuple(message))
 
 
 def _id(call: ToolUse) -> EventId:

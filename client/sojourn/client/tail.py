@@ -10,6 +10,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from sojourn.client.answer import target
 from sojourn.client.poll import LONGEST_PAUSE, SHORT_POLL, PollBudget
 from sojourn.client.preview import PreviewWatch
 from sojourn.types.chain import ChainReader
@@ -19,12 +20,14 @@ from sojourn.types.event import (
     SessionEvent,
     SessionIdle,
     SessionRunning,
+    UserCustomToolResult,
     UserMessage,
+    UserToolConfirmation,
 )
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
-from sojourn.types.session import RequiresAction, SessionInput
+from sojourn.types.session import RequiresAction, SessionInput, StopReason
 
 logger = logging.getLogger("sojourn.client")
 
@@ -59,7 +62,8 @@ class SessionTail:
         self._poked = asyncio.Event()
         self._failure: BaseException | None = None
         self._running = False
-        self._parked = False
+        self._parked: set[EventId] = set()
+        self._answered = False
         self._queue: dict[EventId, None] = {}
         self._ended = False
         self._task = asyncio.create_task(self._follow())
@@ -93,8 +97,8 @@ class SessionTail:
 
     @property
     def settled(self) -> bool:
-        """Whether no turn is in progress and no message waits for one, or the session waits for an answer."""
-        return not self._running and (self._parked or not self._queue)
+        """Whether no turn is in progress and nothing sent waits to be taken up, or the session waits for an answer."""
+        return not self._running and not self._answered and (bool(self._parked) or not self._queue)
 
     def after(self, seq: int) -> Sequence[SessionEvent] | None:
         """The events after this one that are at hand; ``None`` if some of them are not kept any more.
@@ -218,19 +222,21 @@ class SessionTail:
         self._cursor = cursor
         if start.state is not None:
             self._queue = dict.fromkeys(start.state.queue)
-            self._parked = isinstance(start.state.stop_reason, RequiresAction)
+            self._parked = _awaited(start.state.stop_reason)
             self._running = start.state.turn is not None and not self._parked
 
     def _observe(self, event: SessionEvent) -> None:
         match event:
             case UserMessage():
                 self._queue[event.id] = None
+            case UserToolConfirmation() | UserCustomToolResult():
+                self._answered = self._answered or target(event) in self._parked
             case SessionRunning():
-                self._running, self._parked = True, False
+                self._running, self._answered, self._parked = True, False, set()
                 if event.user_event_id is not None:
                     self._queue.pop(event.user_event_id, None)
             case SessionIdle():
-                self._running, self._parked = False, isinstance(event.stop_reason, RequiresAction)
+                self._running, self._answered, self._parked = False, False, _awaited(event.stop_reason)
             case ModelRequestStart():
                 self.previews.expect(True)
             case ModelRequestEnd():
@@ -239,3 +245,8 @@ class SessionTail:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _awaited(reason: StopReason | None) -> set[EventId]:
+    """The calls whose answers the session waits for."""
+    return set(reason.event_ids) if isinstance(reason, RequiresAction) else set()

@@ -34,6 +34,9 @@ from sojourn.types.content import (
     UrlSource,
     text_of,
 )
+from sojourn.types.converter import (
+    data_converter,
+)
 from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
@@ -123,17 +126,21 @@ from sojourn.types.preview import (
     ToolProgress,
 )
 from sojourn.types.session import (
+    AgentState,
     EndTurn,
     EnvironmentConfig,
     MaxTokens,
     Owner,
+    PendingAction,
     Refusal,
     RequiresAction,
     RetriesExhausted,
     RollOver,
     SessionInfo,
     SessionStatus,
+    StatusReport,
     StopReason,
+    UpdateSessionInput,
 )
 from sojourn.types.usage import (
     Usage,
@@ -155,6 +162,7 @@ __all__ = [
     "AgentMcpToolUse",
     "AgentMessage",
     "AgentNotFoundError",
+    "AgentState",
     "AgentThinking",
     "AgentToolResult",
     "AgentToolUse",
@@ -196,6 +204,7 @@ __all__ = [
     "NotFoundError",
     "Owner",
     "PayloadTooLargeError",
+    "PendingAction",
     "Permission",
     "PermissionPolicy",
     "PlainTextSource",
@@ -231,6 +240,7 @@ __all__ = [
     "SessionUsage",
     "Skill",
     "SojournError",
+    "StatusReport",
     "StopReason",
     "SystemMessage",
     "TextBlock",
@@ -244,6 +254,7 @@ __all__ = [
     "ToolTimeoutError",
     "TurnInterruptedError",
     "UnknownEvent",
+    "UpdateSessionInput",
     "UrlSource",
     "Usage",
     "UserCustomToolResult",
@@ -256,6 +267,7 @@ __all__ = [
     "VersionConflictError",
     "Wire",
     "WorkerUnavailableError",
+    "data_converter",
     "new_event_id",
     "new_session_id",
     "parse",
