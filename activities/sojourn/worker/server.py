@@ -92,12 +92,16 @@ async def embedded_server(
     async with environment:
         address = environment.client.service_client.config.target_host
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
+    # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
+    await asyncio.sleep(0.1)
 
 
 def _arguments(*, persistent: bool) -> list[str]:
     arguments = [
         part for key, value in _DYNAMIC_CONFIG.items() for part in ("--dynamic-config-value", f"{key}={value}")
     ]
+    # Without its banner, which would go to our own standard output.
+    arguments += ["--output", "none"]
     if persistent:
         arguments += [part for key, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{key}={value}")]
     return arguments

@@ -133,6 +133,8 @@ class AgentRuntime:
     async def close(self) -> None:
         """Stop following sessions. The connection closes with the process."""
         await self._logs.close()
+        # The SDK's threads let go of cancelled calls a moment later; a process that exits before may abort (exit 134).
+        await asyncio.sleep(0.1)
 
     # --- agents ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 JsonSchema = dict[str, JsonValue]
 
+# The server refuses an activity that has no time at all, and its session would wait for ever.
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+
 
 class FunctionTool(Wire):
     """A Python function registered on the worker, by name."""
@@ -30,7 +33,7 @@ class CustomTool(Wire):
     name: ToolName
     description: str = Field(min_length=1)
     input_schema: JsonSchema
-    timeout: timedelta | None = None
+    timeout: Duration | None = None
     """Longest wait for this tool; ``None`` takes the limit of the agent."""
 
 
@@ -87,15 +90,15 @@ class Limits(Wire):
 
     max_steps: int = Field(default=100, ge=1, le=10_000)
     """Model steps in one turn; the turn ends with an error when they are used up."""
-    custom_tool_timeout: timedelta | None = timedelta(seconds=300)
+    custom_tool_timeout: Duration | None = timedelta(seconds=300)
     """How long a custom tool's result may take; ``None`` waits for ever."""
-    tool_timeout: timedelta = timedelta(seconds=120)
+    tool_timeout: Duration = timedelta(seconds=120)
     """How long a function tool may run that does not say so itself."""
-    model_timeout: timedelta = timedelta(minutes=10)
+    model_timeout: Duration = timedelta(minutes=10)
     """How long one model call may take."""
     model_attempts: int = Field(default=6, ge=1, le=100)
     """Visible attempts of one model step before the turn ends with ``retries_exhausted``."""
-    retry_interval: timedelta = timedelta(seconds=1)
+    retry_interval: Duration = timedelta(seconds=1)
     """Wait before the first retry of a model step; doubles each time up to a minute."""
     on_exhausted: Literal["idle", "failed"] = "idle"
     """What a session becomes when a turn's retries are used up: usable again, or failed for good."""

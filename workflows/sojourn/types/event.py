@@ -14,7 +14,7 @@ from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
 from sojourn.types.session import SessionStatus, StopReason
 from sojourn.types.usage import Usage
-from sojourn.types.wire import Metadata, Omitted, Wire
+from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 
 
 class Event(Wire):
@@ -225,7 +225,7 @@ class SessionUpdated(Event):
     """What `update_session` changed; fields that stayed are left out."""
 
     type: Literal["session.updated"] = "session.updated"
-    title: Annotated[str | None, Omitted] = None
+    title: Annotated[str | None, Unset] = None
     metadata: Annotated[Metadata | None, Omitted] = None
     agent_version: Annotated[int | None, Omitted] = None
 

@@ -10,7 +10,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
-from sojourn.types.wire import Metadata, Omitted, Wire
+from sojourn.types.wire import Metadata, Unset, Wire
 
 
 class Owner(Wire):
@@ -22,6 +22,9 @@ class Owner(Wire):
     def __init__(self, workspace: str = "default", user: str = "default", **extra: object) -> None:
         # Pydantic's own initialiser takes keywords only; ``Owner("acme", "ada")`` reads better.
         BaseModel.__init__(self, workspace=workspace, user=user, **extra)
+
+    # Without this mark pydantic reads through `__init__` and forgets to be tolerant of additions.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class EnvironmentConfig(Wire):
@@ -164,7 +167,7 @@ class SessionInput(Wire):
 class UpdateSessionInput(Wire):
     """A change to a live session; what is ``None`` stays."""
 
-    title: Annotated[str | None, Omitted] = None
+    title: Annotated[str | None, Unset] = None
     metadata: dict[str, str | None] | None = None
     """A merge patch: ``None`` as a value removes the key."""
     agent: AgentVersion | None = None

@@ -26,6 +26,9 @@ def _is_empty(value: object) -> bool:
 Omitted = Field(exclude_if=_is_empty)
 """Marks a field that is left off the wire while it is empty; its default must be the empty value of its type."""
 
+Unset = Field(exclude_if=lambda value: value is None)
+"""Marks a field that is left off the wire while it is ``None``, where an empty text says something."""
+
 Metadata = Annotated[
     dict[
         Annotated[str, Field(min_length=1, max_length=64)],

@@ -1,0 +1,29 @@
+"""What both sides do in a turn: the same texts, the same answers, no waiting for anything."""
+
+from datetime import timedelta
+
+from sojourn.testing import Script, ScriptedCall, ScriptedTurn
+
+QUESTION = "What does our handbook say about this case? " * 5
+"""About 200 characters, as a user writes."""
+CITY = "Paris"
+RESULT = ("The handbook says that the second paragraph applies where the first one does not. " * 13)[:1000]
+"""1,000 characters, as a small tool returns."""
+REPLY = "The second paragraph applies, because the first one does not. " * 4
+"""About 250 characters, as a model answers."""
+UNFINISHED = "Let me think about this for a while"
+"""What a model streams before it stalls."""
+
+STALL = "stall"
+"""A message that makes the raw model stall; ours has an agent of its own for that."""
+
+
+async def look_up(city: str) -> str:
+    """Look something up."""
+    return RESULT
+
+
+SCRIPTS: dict[str, Script] = {
+    "turn": [ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})]), ScriptedTurn(text=REPLY)],
+    STALL: [ScriptedTurn(text=UNFINISHED, chunk_delay=timedelta(milliseconds=5), stall=True)],
+}

@@ -1,0 +1,128 @@
+"""The other processes of the demonstration: `python -m sojourn.cli.demo_process worker ADDRESS` or `… reader ADDRESS ID`.
+
+Both end when their standard input does, so that they never outlive the process that started them.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from sojourn.client import AgentRuntime, connect_client
+from sojourn.testing import demo as desk
+from sojourn.worker import SojournWorker, WorkerOptions
+
+
+class DemoProcess:
+    """One of these processes, seen from the one that starts it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._output = asyncio.create_task(self._read())
+        self.ready = asyncio.Event()
+
+    @classmethod
+    async def start(cls, *arguments: str, log: Path, environment: Mapping[str, str] | None = None) -> Self:
+        """Start it, in a process group of its own: a Ctrl-C at the terminal is not for it.
+
+        Args:
+            arguments: As on the command line.
+            log: Takes its standard error.
+            environment: Variables beside those of this process.
+        """
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", __spec__.name, *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it runs."""
+        return self._process.returncode
+
+    async def output(self) -> str:
+        """All it wrote, once it has ended."""
+        return await self._output
+
+    async def kill(self) -> None:
+        """``kill -9``: it gets no chance to do anything."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """Let it end in order, or kill it where it does not."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(3):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def _read(self) -> str:
+        assert self._process.stdout is not None
+        first = await self._process.stdout.readline()
+        self.ready.set()
+        return (first + await self._process.stdout.read()).decode()
+
+
+async def serve(address: str) -> None:
+    """Run a worker with the tools and the script of the demonstration."""
+    client = await connect_client(address)
+    options = WorkerOptions(identity=f"demo worker {os.getpid()}")
+    async with SojournWorker(client, tools=[desk], scripts={desk.SCRIPT: desk.answer}, options=options):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+async def read(address: str, session_id: str) -> None:
+    """Stream a session from its first event to its end, one line of JSON an event."""
+    async with AgentRuntime.connect(address) as runtime:
+        async for event in runtime.stream_events(session_id, from_seq=0):
+            print(event.model_dump_json(), flush=True)
+
+
+async def _until_parent_ends() -> None:
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=watch, daemon=True).start()
+    await ended.wait()
+
+
+async def _main(role: str, *arguments: str) -> None:
+    work = asyncio.create_task(serve(*arguments) if role == "worker" else read(*arguments))
+    parent = asyncio.create_task(_until_parent_ends())
+    await asyncio.wait((work, parent), return_when=asyncio.FIRST_COMPLETED)
+    parent.cancel()
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))
+    sys.stdout.flush()
+    # The interpreter's teardown may crash in Temporal's native library after a clean end (temporal.md §3.5).
+    os._exit(0)

@@ -1,0 +1,175 @@
+"""Events as lines for a terminal."""
+
+import json
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+from rich.text import Text
+
+from sojourn.types import (
+    AgentCustomToolUse,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
+    AgentMessage,
+    AgentThinking,
+    AgentToolResult,
+    AgentToolUse,
+    ContentBlock,
+    EventDelta,
+    EventStart,
+    ModelRequestEnd,
+    ModelRequestStart,
+    Preview,
+    RequiresAction,
+    SessionErrorEvent,
+    SessionEvent,
+    SessionIdle,
+    SessionResumed,
+    SessionRunning,
+    SessionTerminated,
+    SessionUpdated,
+    SessionUsage,
+    SystemMessage,
+    TextBlock,
+    ToolProgress,
+    UnknownEvent,
+    Usage,
+    UserCustomToolResult,
+    UserDefineOutcome,
+    UserMessage,
+    UserToolConfirmation,
+    UserToolResult,
+)
+
+SNIPPET = 160
+"""Characters of content on a line; verbose shows all of it."""
+
+_QUIET = (AgentThinking, ModelRequestEnd, ModelRequestStart, SessionRunning, SessionUsage)
+_STYLES = {
+    "user": "bold green",
+    "system": "green",
+    "agent": "bold cyan",
+    "tool": "yellow",
+    "ask": "bold yellow",
+    "result": "magenta",
+    "error": "bold red",
+}
+
+
+def event_line(event: SessionEvent | Preview, *, verbose: bool = False) -> Text | None:
+    """One line for an event: its number, a short kind, a snippet of what it says.
+
+    Args:
+        event: An event or a preview.
+        verbose: Also show spans, usage and ids, and content in full length.
+
+    Returns:
+        The line; ``None`` for what is not worth one.
+    """
+    if isinstance(event, EventStart | EventDelta | ToolProgress):
+        return _preview_line(event)
+    if isinstance(event, _QUIET) and not verbose:
+        return None
+    kind, content = _kind(event), snippet(_content(event), length=None if verbose else SNIPPET)
+    line = Text.assemble((f"{event.seq:>5}  ", "dim"), (f"{kind:<9}", _STYLES.get(kind, "dim")), content)
+    if verbose or kind == "ask":
+        line.append(f"  {event.id}", "dim")
+    return line
+
+
+def snippet(text: str, *, length: int | None = SNIPPET) -> str:
+    """The text on one line, cut to ``length`` characters; ``None`` cuts nothing."""
+    flat = " ".join(text.split())
+    return flat if length is None or len(flat) <= length else f"{flat[: length - 1]}…"
+
+
+def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
+    """A tool call as it would be written in Python."""
+    shown = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    return f"{name}({', '.join(shown)})"
+
+
+def _preview_line(event: Preview) -> Text | None:
+    match event:
+        case EventDelta():
+            return Text.assemble(("    ~  writing  ", "dim"), (event.delta.content.text.replace("\n", " "), "dim"))
+        case ToolProgress():
+            return Text.assemble(("    ~  progress ", "dim"), (snippet(event.text), "dim"))
+        case _:
+            return None
+
+
+def _kind(event: SessionEvent) -> str:
+    match event:
+        case AgentToolUse() | AgentMcpToolUse():
+            return "ask" if event.evaluated_permission == "ask" else "tool"
+        case AgentCustomToolUse():
+            return "ask"
+        case AgentToolResult() | AgentMcpToolResult() | UserCustomToolResult() | UserToolResult():
+            return "result"
+        case UserToolConfirmation():
+            return "answer"
+        case UserMessage():
+            return "user"
+        case SystemMessage():
+            return "system"
+        case AgentMessage():
+            return "agent"
+        case SessionErrorEvent():
+            return "error"
+        case _:
+            return event.type.rpartition(".")[2].removeprefix("status_").removeprefix("model_request_")[:8]
+
+
+def _content(event: SessionEvent) -> str:
+    match event:
+        case UserMessage() | SystemMessage():
+            return blocks_text(event.content)
+        case AgentMessage():
+            return event.text + (" (cut short)" if event.incomplete else "")
+        case AgentToolUse() | AgentCustomToolUse() | AgentMcpToolUse():
+            return call_text(event.name, event.input)
+        case AgentToolResult():
+            said = blocks_text(event.content)
+            return said if event.outcome == "ok" else f"{event.outcome.replace('_', ' ')}: {said}"
+        case AgentMcpToolResult() | UserCustomToolResult() | UserToolResult():
+            return ("error: " if event.is_error else "") + blocks_text(event.content)
+        case UserToolConfirmation():
+            reason = f": {event.deny_message}" if event.deny_message else ""
+            return f"{event.result} {event.tool_use_id}{reason}"
+        case UserDefineOutcome():
+            return event.description
+        case UnknownEvent():
+            return event.type
+        case _:
+            return _session_content(event)
+
+
+def _session_content(event: SessionEvent) -> str:
+    match event:
+        case SessionIdle(stop_reason=RequiresAction(event_ids=ids)):
+            return f"requires_action: {', '.join(ids)}"
+        case SessionIdle():
+            return event.stop_reason.type
+        case SessionTerminated() | SessionResumed():
+            return event.status.value
+        case SessionErrorEvent(error=error):
+            return f"{error.type} ({error.retry_status.type}): {error.message}"
+        case SessionUsage():
+            return f"turn {usage_text(event.turn)}, session {usage_text(event.usage)}"
+        case ModelRequestEnd():
+            return usage_text(event.model_usage)
+        case SessionUpdated():
+            return event.model_dump_json(exclude={"id", "seq", "processed_at", "type"})
+        case _:
+            return ""
+
+
+def usage_text(usage: Usage) -> str:
+    """Tokens in and out."""
+    return f"{usage.input_tokens:,} in / {usage.output_tokens:,} out"
+
+
+def blocks_text(content: tuple[ContentBlock, ...]) -> str:
+    """The text of the blocks, and the kind of those that are not text."""
+    return " ".join(block.text if isinstance(block, TextBlock) else f"[{block.type}]" for block in content)
