@@ -14,8 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from sojourn.types import data_converter
 from sojourn.types.name import SEARCH_ATTRIBUTES
-from sojourn.worker import temporal_binary
 from sojourn.worker import server as embedded
+from sojourn.worker import temporal_binary
 
 Kind = Literal["ours", "raw"]
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Protocol
 
 from raw import RAW_MODEL, RawAgent, RawMessage
-from script import QUESTION, STALL
+from script import QUESTION
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
@@ -18,7 +18,6 @@ from sojourn.types import (
     AgentDefinition,
     AgentMessage,
     AgentVersion,
-    ModelRequestStart,
     SessionEvent,
     SessionIdle,
     UserMessage,
@@ -38,19 +37,9 @@ class Talk(Protocol):
         """The same with one more message."""
         ...
 
-    async def interrupted_turn(self, hold: "Hold") -> float:
-        """Begin a turn that stalls, interrupt it. Gives the seconds from the interrupt to its end."""
-        ...
-
     async def close(self) -> None:
         """Stop watching. The conversation stays."""
         ...
-
-
-class Hold(Protocol):
-    """Waits between the start of a turn and its interrupt."""
-
-    async def __call__(self) -> None: ...
 
 
 class OurTalk:
@@ -78,15 +67,6 @@ class OurTalk:
         await self._session.send(QUESTION)
         return await self._reply() - began
 
-    async def interrupted_turn(self, hold: Hold) -> float:
-        await self._session.send(QUESTION)
-        await self._until(ModelRequestStart)
-        await hold()
-        began = perf_counter()
-        await self._session.interrupt()
-        await self._until(SessionIdle)
-        return perf_counter() - began
-
     async def close(self) -> None:
         await self._stack.aclose()
 
@@ -98,10 +78,6 @@ class OurTalk:
                     seen = perf_counter()
                 case SessionIdle():
                     return seen
-
-    async def _until(self, kind: type[SessionEvent]) -> None:
-        while not isinstance(await anext(self._events), kind):
-            pass
 
 
 class RawTalk:
@@ -116,47 +92,24 @@ class RawTalk:
         self._models: set[int] = set()
 
     async def start(self) -> float:
-        return await self._start(QUESTION)
+        began = perf_counter()
+        self._handle = await self._client.start_workflow(
+            RawAgent.run,
+            id=self.workflow_id,
+            task_queue=self._task_queue,
+            start_signal="message",
+            start_signal_args=[QUESTION],
+        )
+        self._events = aiter(self._handle.fetch_history_events(wait_new_event=True))
+        return await self._reply() - began
 
     async def turn(self) -> float:
         began = perf_counter()
         await self._handle.signal(RawAgent.message, QUESTION)
         return await self._reply() - began
 
-    async def interrupted_turn(self, hold: Hold) -> float:
-        if self._models:
-            await self._handle.signal(RawAgent.message, STALL)
-        else:
-            await self._begin(STALL)
-        while (event := await anext(self._events)).event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-            pass
-        self._models.add(event.event_id)
-        await hold()
-        began = perf_counter()
-        await self._handle.signal(RawAgent.interrupt)
-        while (await anext(self._events)).event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
-            pass
-        while (await anext(self._events)).event_type != EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-            pass
-        return perf_counter() - began
-
     async def close(self) -> None:
         return
-
-    async def _start(self, text: str) -> float:
-        began = perf_counter()
-        await self._begin(text)
-        return await self._reply() - began
-
-    async def _begin(self, text: str) -> None:
-        self._handle = await self._client.start_workflow(
-            RawAgent.run,
-            id=self.workflow_id,
-            task_queue=self._task_queue,
-            start_signal="message",
-            start_signal_args=[text],
-        )
-        self._events = aiter(self._handle.fetch_history_events(wait_new_event=True))
 
     async def _reply(self) -> float:
         seen = 0.0

@@ -27,6 +27,9 @@ LEDGER_VARIABLE = "SOJOURN_DEMO_LEDGER"
 SLOW = timedelta(seconds=2.5)
 """How long the hotel and the bank take, so that there is time to kill the worker."""
 
+EFFECTIVE_TOOLS = ("book_table", "reserve_room", "charge_card")
+"""Those that leave something in the ledger."""
+
 _PACE = timedelta(milliseconds=60)
 
 

@@ -8,9 +8,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from temporalio.client import Client
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 
 from sojourn.types.converter import data_converter
@@ -78,6 +80,7 @@ async def embedded_server(
         environment = await WorkflowEnvironment.start_local(
             data_converter=data_converter,
             port=port,
+            runtime=_quiet_runtime(),
             ui=True,
             ui_port=ui_port,
             search_attributes=SEARCH_ATTRIBUTES,
@@ -94,6 +97,13 @@ async def embedded_server(
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
+
+
+@lru_cache
+def _quiet_runtime() -> Runtime:
+    """One for all: a server that is stopped with its workers makes the SDK warn about each of their last calls."""
+    quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=quiet)))
 
 
 def _arguments(*, persistent: bool) -> list[str]:

@@ -3,21 +3,11 @@
 import asyncio
 import signal
 import tempfile
-import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from sojourn.cli.demo_check import Evidence
-    from sojourn.cli.demo_process import DemoProcess
-    from sojourn.cli.demo_screen import Screen
-    from sojourn.cli.demo_stage import Stage
 
 
 def demo(
@@ -25,12 +15,33 @@ def demo(
         str | None, typer.Option("--model", help="A real model, as provider:name, in place of the script.")
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option("--keep", help="Keep the session's data in this folder.", file_okay=False)
+        Path | None, typer.Option("--keep", help="Keep the session in this folder.", file_okay=False)
     ] = None,
 ) -> None:
-    """Show one session survive a killed worker, an interrupt and a pause, then check its log. Needs no key."""
-    from sojourn.cli.demo_screen import Screen
+    """Take one session through a killed worker, an interrupt and a pause, then check its log. Needs no key."""
+    # Here, because only this command needs a worker's dependencies.
+    from sojourn.cli.demo_play import play
 
     with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as folder:
-        good = asyncio.run(_until_signal(play(Screen(), model=model, folder=keep or Path(folder), kept=keep)))
-    raise typer.Exit(0 if good else 1)
+        code = asyncio.run(_until_signal(play(keep or Path(folder), model=model, keep=keep is not None)))
+    if code:
+        raise typer.Exit(code)
+
+
+async def _until_signal(work: Coroutine[None, None, bool]) -> int:
+    """Run the work and clean up after it, also when the process is told to go."""
+    task = asyncio.ensure_future(work)
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
+        return 0 if await task else 1
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sojourn.testing.demo import Effect
+from sojourn.testing.demo import EFFECTIVE_TOOLS, Effect
 from sojourn.types import (
     AgentMessage,
     AgentToolResult,
@@ -103,14 +103,16 @@ def _effects(evidence: Evidence) -> Iterator[str]:
     done = {effect.key for effect in evidence.ledger}
     for result in _results(evidence):
         name = calls[result.tool_use_id].name if result.tool_use_id in calls else ""
-        if result.outcome == "ok" and name not in ("", "check_weather") and result.tool_use_id not in done:
+        if result.outcome == "ok" and name in EFFECTIVE_TOOLS and result.tool_use_id not in done:
             yield f"{name} {result.tool_use_id} is reported as done and had no effect"
 
 
 def _permissions(evidence: Evidence) -> Iterator[str]:
     """A call that asks runs only after somebody allowed it."""
     allowed = {
-        event.tool_use_id for event in evidence.log if isinstance(event, UserToolConfirmation) and event.result == "allow"
+        event.tool_use_id
+        for event in evidence.log
+        if isinstance(event, UserToolConfirmation) and event.result == "allow"
     }
     for effect in evidence.ledger:
         call = _calls(evidence).get(effect.key)

@@ -22,8 +22,9 @@ class DemoProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._output = asyncio.create_task(self._read())
-        self.ready = asyncio.Event()
+        self._killed = False
+        assert process.stdout is not None
+        self._output = asyncio.create_task(process.stdout.read())
 
     @classmethod
     async def start(cls, *arguments: str, log: Path, environment: Mapping[str, str] | None = None) -> Self:
@@ -36,7 +37,7 @@ class DemoProcess:
         """
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __spec__.name, *arguments),
+                *(sys.executable, "-m", __name__, *arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
@@ -55,12 +56,18 @@ class DemoProcess:
         """``None`` while it runs."""
         return self._process.returncode
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly, and not by our hand."""
+        return not self._killed and self.exit_code not in (None, 0)
+
     async def output(self) -> str:
         """All it wrote, once it has ended."""
-        return await self._output
+        return (await self._output).decode()
 
     async def kill(self) -> None:
         """``kill -9``: it gets no chance to do anything."""
+        self._killed = True
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -75,19 +82,12 @@ class DemoProcess:
         except TimeoutError:
             await self.kill()
 
-    async def _read(self) -> str:
-        assert self._process.stdout is not None
-        first = await self._process.stdout.readline()
-        self.ready.set()
-        return (first + await self._process.stdout.read()).decode()
-
 
 async def serve(address: str) -> None:
     """Run a worker with the tools and the script of the demonstration."""
     client = await connect_client(address)
     options = WorkerOptions(identity=f"demo worker {os.getpid()}")
     async with SojournWorker(client, tools=[desk], scripts={desk.SCRIPT: desk.answer}, options=options):
-        print("ready", flush=True)
         await asyncio.Event().wait()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from sojourn.cli.demo_check import CRASH_TOOLS
@@ -65,8 +64,8 @@ async def crash(stage: Stage, worker: DemoProcess, *, after: timedelta = IN_THE_
 
 async def interrupt(stage: Stage) -> None:
     """Stop in mid-stream; what was said stays."""
-    sent = await stage.send(UserMessage.text(desk.STORY))
     known = set(stage.previews)
+    sent = await stage.send(UserMessage.text(desk.STORY))
     await stage.until("some text", lambda: _written(stage, known, sent))
     stage.screen.say("interrupt")
     await stage.send(UserInterrupt())
@@ -148,6 +147,3 @@ def _written(stage: Stage, known: set[EventId], sent: EventId) -> bool | Session
     """Whether a good part of a new text has been seen, or it is too late for that."""
     fresh = any(len(text) > 60 for id, text in stage.previews.items() if id not in known)
     return fresh or _turn_end(stage, sent)
-
-
-Scene = Callable[[Stage], Awaitable[object]]

@@ -63,6 +63,11 @@ class Screen:
             for fault in each.faults:
                 self._line(Text(f"      {fault}", style="red"))
 
+    def complain(self, text: str) -> None:
+        """What other processes said before all went wrong."""
+        if text.strip():
+            self._line(Text(f"\n{text.strip()}", style="dim"))
+
     def verdict(self, text: str, *, good: bool) -> None:
         """The last word."""
         self._line(Text.assemble("\n", (text, "bold green" if good else "bold red")))

@@ -44,6 +44,10 @@ class Crew:
         self._processes.append(process)
         return process
 
+    def failure(self) -> int | None:
+        """Exit code of a process that ended badly and was not killed by us."""
+        return next((process.exit_code for process in self._processes if process.failed), None)
+
     def complaints(self) -> str:
         """The end of what the processes wrote to their standard error."""
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
@@ -70,6 +74,7 @@ class Stage:
         self.previews: dict[EventId, str] = {}
         self.sent: list[EventId] = []
         self._changed = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
 
     async def send(self, event: UserEvent, *, runtime: AgentRuntime | None = None) -> EventId:
         """Send a client event, from the second connection if that is given."""
@@ -91,6 +96,7 @@ class Stage:
         try:
             async with asyncio.timeout(self.patience.total_seconds()):
                 while (found := find()) is None:
+                    self._fail_early()
                     self._changed.clear()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), 0.05)
@@ -106,13 +112,19 @@ class Stage:
 
     @asynccontextmanager
     async def watched(self) -> AsyncGenerator[None, None]:
-        """Show the log while the block runs; an error in the stream ends the block."""
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._watch())
-            try:
-                yield
-            finally:
-                task.cancel()
+        """Show the log while the block runs."""
+        self._watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
+
+    def _fail_early(self) -> None:
+        if self._watching is not None and self._watching.done():
+            self._watching.result()
+        if code := self.crew.failure():
+            raise DemoError(f"a process beside this one ended with exit code {code}")
 
     async def _watch(self) -> None:
         async for event in self.session.events(from_seq=0, previews=True):
