@@ -358,6 +358,6 @@ def test_metadata_at_its_bounds_is_taken() -> None:
 
 
 def test_a_said_event_is_read_as_its_own_class() -> None:
-    event = parse(SaidEvent, {"type": "session.status_terminated", "status": "archived"})
+    event: object = parse(SaidEvent, {"type": "session.status_terminated", "status": "archived"})
 
     assert type(event).__name__ == "SessionTerminated"

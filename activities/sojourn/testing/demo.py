@@ -16,7 +16,7 @@ from sojourn.activities.conversation import ToolResult, ToolResults
 from sojourn.activities.model import ModelRequest
 from sojourn.activities.tool import tool
 from sojourn.testing.scripted import ScriptedCall, ScriptedTurn, last_text
-from sojourn.types.agent import AgentDefinition
+from sojourn.types.agent import AgentDefinition, FunctionTool
 from sojourn.types.content import text_of
 from sojourn.types.id import EventId, SessionId
 from sojourn.types.model import ModelRef
@@ -140,8 +140,8 @@ _TURNS: Mapping[str, ScriptedTurn] = {
     STORY: ScriptedTurn(
         text=(
             "Long before it was a capital, Lisbon was a harbour. Phoenician traders anchored here, Romans walled the "
-            "hill, and Moorish builders laid out the lanes of Alfama that you can still get lost in. In 1147 an army of "
-            "crusaders took the city for the first king of Portugal. Three centuries later its ships"
+            "hill, and Moorish builders laid out the lanes of Alfama that you can still get lost in. In 1147 an army "
+            "of crusaders took the city for the first king of Portugal. Three centuries later its ships"
         ),
         chunk_delay=_PACE,
         stall=True,
@@ -175,6 +175,6 @@ def definition(model: str | None) -> AgentDefinition:
     return AgentDefinition(
         name="travel-desk",
         model=ModelRef.of(model or f"scripted:{SCRIPT}"),
-        system="You are a travel desk. Be brief. Use the tools for what they do, and never claim what they did not say.",
-        tools=("check_weather", "book_table", "reserve_room", "charge_card"),
+        system="You are a travel desk. Be brief. Never claim what the tools did not say.",
+        tools=tuple(FunctionTool(name=name) for name in ("check_weather", *EFFECTIVE_TOOLS)),
     )

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
@@ -32,6 +33,8 @@ _DYNAMIC_CONFIG = {
     "matching.enableFairness": "true",
     "matching.useNewMatcher": "true",
 }
+_RETENTION = timedelta(days=3650)
+
 # Write-ahead log: sessions survive a restart, at about 90 % of the speed of memory.
 _PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
 
@@ -94,9 +97,17 @@ async def embedded_server(
         raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
     async with environment:
         address = environment.client.service_client.config.target_host
+        await _keep_history(environment.client)
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
+
+
+async def _keep_history(client: Client) -> None:
+    """The dev server forgets closed runs after a day, and with them the logs of sessions."""
+    request = UpdateNamespaceRequest(namespace=client.namespace)
+    request.config.workflow_execution_retention_ttl.FromTimedelta(_RETENTION)
+    await client.workflow_service.update_namespace(request)
 
 
 @lru_cache

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sojourn.types import ModelRef
+
 
 def demo(
     model: Annotated[
@@ -22,6 +24,8 @@ def demo(
     # Here, because only this command needs a worker's dependencies.
     from sojourn.cli.demo_play import play
 
+    if model is not None:
+        ModelRef.of(model)
     with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as folder:
         code = asyncio.run(_until_signal(play(keep or Path(folder), model=model, keep=keep is not None)))
     if code:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from sojourn.testing.demo import EFFECTIVE_TOOLS, Effect
 from sojourn.types import (
@@ -153,7 +154,7 @@ def _approval(evidence: Evidence) -> Iterator[str]:
 def _parallel(evidence: Evidence) -> Iterator[str]:
     tools = [(event.seq, event.name) for event in evidence.log if isinstance(event, AgentToolUse)]
     wanted = {"book_table", "check_weather"}
-    if not any(b[0] == a[0] + 1 and {a[1], b[1]} == wanted for a, b in zip(tools, tools[1:], strict=False)):
+    if not any(b[0] == a[0] + 1 and {a[1], b[1]} == wanted for a, b in pairwise(tools)):
         yield "weather and table were not called in one step"
 
 

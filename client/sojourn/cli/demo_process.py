@@ -1,4 +1,4 @@
-"""The other processes of the demonstration: `python -m sojourn.cli.demo_process worker ADDRESS` or `… reader ADDRESS ID`.
+"""The other processes of the demonstration: `demo_process worker ADDRESS` and `demo_process reader ADDRESS SESSION`.
 
 Both end when their standard input does, so that they never outlive the process that started them.
 """

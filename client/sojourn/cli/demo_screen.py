@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sojourn.cli.demo_check import Check
-from sojourn.cli.render import event_line
+from sojourn.cli.render import event_line, printable
 from sojourn.types import EventDelta, Preview, SessionEvent, ToolProgress
 
 
@@ -51,7 +51,7 @@ class Screen:
                 if not self._writing:
                     self._put(Text("    ~  ", style="dim"), end="")
                 self._writing = True
-                self._put(Text(preview.delta.content.text.replace("\n", " "), style="dim"), end="")
+                self._put(Text(printable(preview.delta.content.text).replace("\n", " "), style="dim"), end="")
             case ToolProgress():
                 self._line(event_line(preview) or Text())
 
@@ -66,7 +66,7 @@ class Screen:
     def complain(self, text: str) -> None:
         """What other processes said before all went wrong."""
         if text.strip():
-            self._line(Text(f"\n{text.strip()}", style="dim"))
+            self._line(Text(f"\n{printable(text).strip()}", style="dim"))
 
     def verdict(self, text: str, *, good: bool) -> None:
         """The last word."""

@@ -33,7 +33,7 @@ class Crew:
     def __init__(self, address: str, folder: Path) -> None:
         self.address = address
         self.ledgers = folder / "ledger"
-        self.ledgers.mkdir(exist_ok=True)
+        self.ledgers.mkdir(parents=True, exist_ok=True)
         self.log = folder / "process.log"
         self._processes: list[DemoProcess] = []
 

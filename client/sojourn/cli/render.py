@@ -45,6 +45,8 @@ SNIPPET = 160
 """Characters of content on a line; verbose shows all of it."""
 
 _QUIET = (AgentThinking, ModelRequestEnd, ModelRequestStart, SessionRunning, SessionUsage)
+# A model or a tool may say anything; escape sequences must not reach the terminal.
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _STYLES = {
     "user": "bold green",
     "system": "green",
@@ -77,9 +79,14 @@ def event_line(event: SessionEvent | Preview, *, verbose: bool = False) -> Text 
     return line
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey. New lines and tabs stay."""
+    return text.replace("\r\n", "\n").translate(_CONTROL)
+
+
 def snippet(text: str, *, length: int | None = SNIPPET) -> str:
     """The text on one line, cut to ``length`` characters; ``None`` cuts nothing."""
-    flat = " ".join(text.split())
+    flat = printable(" ".join(text.split()))
     return flat if length is None or len(flat) <= length else f"{flat[: length - 1]}…"
 
 
@@ -92,9 +99,11 @@ def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
 def _preview_line(event: Preview) -> Text | None:
     match event:
         case EventDelta():
-            return Text.assemble(("    ~  writing  ", "dim"), (event.delta.content.text.replace("\n", " "), "dim"))
+            return Text.assemble(
+                ("    ~  writing  ", "dim"), (printable(event.delta.content.text).replace("\n", " "), "dim")
+            )
         case ToolProgress():
-            return Text.assemble(("    ~  progress ", "dim"), (snippet(event.text), "dim"))
+            return Text(f"    ~  progress {snippet(event.text)}", style="dim")
         case _:
             return None
 

@@ -31,7 +31,7 @@ INTERVAL = timedelta(milliseconds=100)
 
 
 class PreviewWatch:
-    """Polls the pending activities of one session while somebody wants previews and a call is in flight.
+    """Polls the pending activities of one session while somebody wants previews and a turn is in progress.
 
     Attributes:
         latest: What the heartbeats said last.
@@ -44,6 +44,7 @@ class PreviewWatch:
         self._notify = notify
         self._wanted = 0
         self._in_flight = False
+        self._generation = 0
         self._awake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -53,9 +54,14 @@ class PreviewWatch:
         self._update()
 
     def expect(self, in_flight: bool) -> None:
-        """Say whether a call is in flight."""
+        """Say whether a turn is in progress."""
         self._in_flight = in_flight
         self._update()
+
+    def clear(self) -> None:
+        """Forget what was being written: it is in the log now."""
+        self.latest = ()
+        self._generation += 1
 
     async def close(self) -> None:
         """Stop polling."""
@@ -76,8 +82,9 @@ class PreviewWatch:
             await self._awake.wait()
             # A preview that cannot be had is left out; the log is what counts.
             with suppress(RPCError):
+                generation = self._generation
                 found = await self._look()
-                if found != self.latest:
+                if found != self.latest and generation == self._generation:
                     self.latest = found
                     self._notify()
             await asyncio.sleep(INTERVAL.total_seconds())

@@ -20,6 +20,7 @@ from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
 from sojourn.client.session import SessionStore
 from sojourn.client.update import has_worker
+from sojourn.client.validation import check_session_id
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
@@ -259,7 +260,7 @@ class AgentRuntime:
             permissions=permissions or PermissionPolicy(),
             title=title,
             metadata=metadata or {},
-            session_id=SessionId(session_id) if session_id else None,
+            session_id=check_session_id(session_id) if session_id is not None else None,
             initial_events=initial_events,
             roll_over=roll_over or RollOver(),
         )

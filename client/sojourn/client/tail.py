@@ -15,6 +15,8 @@ from sojourn.client.poll import LONGEST_PAUSE, SHORT_POLL, PollBudget
 from sojourn.client.preview import PreviewWatch
 from sojourn.types.chain import ChainReader
 from sojourn.types.event import (
+    AgentToolResult,
+    AgentToolUse,
     ModelRequestEnd,
     ModelRequestStart,
     SessionEvent,
@@ -64,6 +66,7 @@ class SessionTail:
         self._running = False
         self._parked: set[EventId] = set()
         self._answered = False
+        self._in_flight: set[EventId] = set()
         self._queue: dict[EventId, None] = {}
         self._ended = False
         self._task = asyncio.create_task(self._follow())
@@ -237,10 +240,15 @@ class SessionTail:
                     self._queue.pop(event.user_event_id, None)
             case SessionIdle():
                 self._running, self._answered, self._parked = False, False, _awaited(event.stop_reason)
-            case ModelRequestStart():
-                self.previews.expect(True)
+            case ModelRequestStart() | AgentToolUse():
+                self._in_flight.add(event.id)
             case ModelRequestEnd():
-                self.previews.expect(False)
+                self._in_flight.discard(event.model_request_start_id)
+                self.previews.clear()
+            case AgentToolResult():
+                self._in_flight.discard(event.tool_use_id)
+        # An idle session runs nothing: what is still open waits for its client.
+        self.previews.expect(self._running and bool(self._in_flight))
 
     def _notify(self) -> None:
         self._changed.set()

@@ -1,5 +1,6 @@
 """What is refused before anything is stored."""
 
+import re
 from collections.abc import Sequence
 
 from temporalio.api.common.v1 import Payload
@@ -9,8 +10,10 @@ from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
-from sojourn.types.id import new_event_id
+from sojourn.types.id import SessionId, new_event_id
 from sojourn.types.session import EnvironmentConfig
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 PAYLOAD_LIMIT_BYTES = 2 * 1024 * 1024
 """The server's limit of one payload (``limit.blobSize.error``)."""
@@ -40,6 +43,18 @@ def _check_event(event: UserEvent, *, path: str) -> None:
     if isinstance(event, UserToolResult):
         text = "tool results are taken in self-hosted environments only; use user.custom_tool_result"
         raise InvalidRequestError(f"{path}.type: {text}", param=path)
+
+
+def check_session_id(session_id: str) -> SessionId:
+    """An id of the caller's choosing.
+
+    Raises:
+        InvalidRequestError: It holds what an id cannot hold.
+    """
+    if not _SESSION_ID.fullmatch(session_id):
+        text = f"session_id {session_id!r}: up to 128 letters, digits, '.', '_', ':' or '-'; leave it out to get one"
+        raise InvalidRequestError(text, param="session_id")
+    return SessionId(session_id)
 
 
 def check_definition(definition: AgentDefinition) -> None:

@@ -59,11 +59,18 @@ class SojournError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return (rebuild, (type(self).__name__, str(self), self.data))
 
+    def _restore(self, data: dict[str, JsonValue]) -> None:
+        self.data = data
+        for name, value in data.items():
+            setattr(self, name, value)
+
 
 class InvalidRequestError(SojournError):
     """The request is wrong in itself."""
 
     kind = "invalid_request_error"
+
+    param: str | None = None
 
     def __init__(self, message: str, *, param: str | None = None, **data: JsonValue) -> None:
         super().__init__(message, param=param, **data)
@@ -171,6 +178,14 @@ class SessionClosedError(ConflictError):
         self.session_id = session_id
         self.status = status
 
+    def _restore(self, data: dict[str, JsonValue]) -> None:
+        # Here, because sessions are made of wire types and those raise the errors of this module.
+        from sojourn.types.session import SessionStatus
+
+        super()._restore(data)
+        if "status" in data:
+            self.status = SessionStatus(str(data["status"]))
+
 
 class SessionExistsError(ConflictError):
     """The session id is taken."""
@@ -219,6 +234,9 @@ class ProviderError(SojournError):
 
     kind = "provider_error"
 
+    provider: str | None = None
+    category: str | None = None
+
     def __init__(self, message: str, *, provider: str | None = None, category: str | None = None) -> None:
         super().__init__(message, provider=provider, category=category)
         self.provider = provider
@@ -237,6 +255,7 @@ class ToolTimeoutError(SojournError):
             timeout_seconds=timeout.total_seconds(),
         )
         self.tool_use_id = tool_use_id
+        self.timeout_seconds = timeout.total_seconds()
 
 
 class CheckpointError(SojournError):
@@ -299,7 +318,5 @@ def rebuild(type_name: str, message: str, data: dict[str, JsonValue]) -> Sojourn
     found = _classes(SojournError).get(type_name, SojournError)
     error = found.__new__(found)
     Exception.__init__(error, message)
-    error.data = data
-    for name, value in data.items():
-        setattr(error, name, value)
+    error._restore(data)
     return error

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
@@ -115,13 +114,14 @@ class RunDecoder:
 
     async def _signaled(self, event: HistoryEvent) -> Record | None:
         attributes = event.workflow_execution_signaled_event_attributes
-        if attributes.signal_name != USER_EVENTS_SIGNAL:
+        if attributes.signal_name != USER_EVENTS_SIGNAL or len(attributes.input.payloads) != 1:
             return None
         try:
-            return await self._read(UserEvents, attributes.input)
-        except (ValidationError, ValueError, IndexError):
+            record: object = await self._read(UserEvents, attributes.input)
+        except (LookupError, RuntimeError, ValueError):
             # The workflow drops a signal that it cannot decode, so the log must not show it either.
             return None
+        return record if isinstance(record, UserEvents) else None
 
     async def _activity_scheduled(self, event: HistoryEvent) -> Record | None:
         attributes = event.activity_task_scheduled_event_attributes

@@ -115,7 +115,6 @@ class TurnState(Wire):
     """A turn in progress, as carried by continue-as-new."""
 
     steps: int = 0
-    attempt: int = 1
     usage: Usage = Usage()
     consumes: tuple[EventId, ...] = ()
     """Client events that the next model step is the first to show to the model."""
@@ -144,9 +143,9 @@ class SessionState(Wire):
 class RollOver(Wire):
     """When to continue as new. The server's own suggestion always counts too."""
 
-    max_events: int = 1500
+    max_events: int = Field(default=1500, ge=20)
     """History events; replay costs about 0.23 ms each (temporal.md §3.7)."""
-    max_bytes: int = 2_000_000
+    max_bytes: int = Field(default=2_000_000, ge=100_000)
 
 
 class SessionInput(Wire):

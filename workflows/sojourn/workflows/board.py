@@ -1,6 +1,7 @@
 """Where a session shows its status: the search attributes that lists and operators read."""
 
 import asyncio
+from collections.abc import Callable
 
 from temporalio import workflow
 
@@ -17,12 +18,15 @@ class StatusBoard:
     A pause lies over the status below it, so that a turn may end while the session is paused.
     """
 
-    def __init__(self, status: SessionStatus, stop_reason: StopReason | None, *, paused: bool) -> None:
+    def __init__(
+        self, status: SessionStatus, stop_reason: StopReason | None, *, paused: bool, on_change: Callable[[], None]
+    ) -> None:
         self._status = status
         self._stop_reason = stop_reason
         self._paused = paused
         self._published: tuple[str | None, str | None] = _shown()
         self._scheduled = False
+        self._on_change = on_change
 
     @property
     def status(self) -> SessionStatus:
@@ -65,6 +69,7 @@ class StatusBoard:
         return self.status.value, self._stop_reason.type if self._stop_reason else NO_STOP_REASON
 
     def _changed(self) -> None:
+        self._on_change()
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.publish)

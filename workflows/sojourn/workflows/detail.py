@@ -1,11 +1,35 @@
 """What a person sees of the session in the Temporal Web UI without opening a payload."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
-from sojourn.types.session import SessionStatus, StopReason
+from temporalio import workflow
+
 from sojourn.workflows.call import Call
 
+with workflow.unsafe.imports_passed_through():
+    from sojourn.types.session import SessionStatus, StopReason
+
 _LONGEST = 400
+
+
+class Display:
+    """Shows the session's details, at most once for each stretch of code that changes them."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        self._text = text
+        self._due = False
+
+    def touch(self) -> None:
+        """Something that is shown has changed."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self.show)
+
+    def show(self) -> None:
+        """Write the details now."""
+        self._due = False
+        workflow.set_current_details(self._text())
 
 
 def snippet(text: str, *, length: int = 80) -> str:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from temporalio import workflow
 
 from sojourn.workflows.board import StatusBoard
-from sojourn.workflows.detail import describe, snippet
+from sojourn.workflows.detail import Display, describe, snippet
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.transition import may_move, refusal
@@ -80,7 +80,8 @@ class SessionWorkflow:
         self._metadata = dict(state.metadata if input.state else input.metadata)
         cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
         self._journal = Journal(cursor)
-        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused)
+        self._display = Display(self._details)
+        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
         self._snippets: dict[EventId, str] = {}
@@ -110,7 +111,6 @@ class SessionWorkflow:
     # --- turns -----------------------------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        self._show()
         if self._ending is not None or self._roll_over_due():
             return True
         return self._open_turn is not None or (bool(self._queue) and self._board.status is not SessionStatus.PAUSED)
@@ -133,6 +133,7 @@ class SessionWorkflow:
             board=self._board,
             session_usage=self._usage,
             roll_over_due=self._roll_over_due,
+            on_change=self._display.touch,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
         try:
@@ -172,7 +173,7 @@ class SessionWorkflow:
         self._journal.flush()
         self._board.publish()
         self._sealed = True
-        self._show()
+        self._display.show()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return SessionResult(status=status, seq=self._journal.cursor.seq, usage=self._usage)
 
@@ -190,7 +191,12 @@ class SessionWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         self._journal.flush()
         self._board.publish()
-        workflow.continue_as_new(self._input.model_copy(update={"agent": self._agent, "state": self._state()}))
+        following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
+        if workflow.info().is_target_worker_deployment_version_changed():
+            # A pinned run would be followed by one on the same old version, and roll over again at once.
+            upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+            workflow.continue_as_new(following, initial_versioning_behavior=upgrade)
+        workflow.continue_as_new(following)
 
     def _state(self) -> SessionState:
         cursor = self._journal.cursor
@@ -215,6 +221,7 @@ class SessionWorkflow:
     @workflow.signal(name=USER_EVENTS_SIGNAL)
     def user_events(self, sent: UserEvents) -> None:
         """Take events from a client, in order; a repeated id is one event."""
+        self._display.touch()
         for event in self._journal.accept(sent):
             self._take(event)
 
@@ -345,17 +352,15 @@ class SessionWorkflow:
         """The agent's snapshot and the session's counters."""
         return AgentState(agent=self._agent, seq=self._journal.cursor.seq, turns=self._turns, queued=len(self._queue))
 
-    def _show(self) -> None:
+    def _details(self) -> str:
         turn = self._turn
-        workflow.set_current_details(
-            describe(
-                self._board.status,
-                reason=self._board.stop_reason,
-                turn=self._turns,
-                step=turn.steps if turn else 0,
-                queued=len(self._queue),
-                heard=self._heard,
-                said=(turn.said if turn else "") or self._said,
-                waiting=turn.waiting if turn else (),
-            )
+        return describe(
+            self._board.status,
+            reason=self._board.stop_reason,
+            turn=self._turns,
+            step=turn.steps if turn else 0,
+            queued=len(self._queue),
+            heard=self._heard,
+            said=(turn.said if turn else "") or self._said,
+            waiting=turn.waiting if turn else (),
         )

@@ -78,6 +78,7 @@ class Turn:
         board: StatusBoard,
         session_usage: Usage,
         roll_over_due: Callable[[], bool],
+        on_change: Callable[[], None],
         title: str,
     ) -> None:
         self._agent = agent
@@ -86,6 +87,7 @@ class Turn:
         self._board = board
         self._session_usage = session_usage
         self._roll_over_due = roll_over_due
+        self._on_change = on_change
         self._title = title
         self._steps = state.steps
         self._usage = state.usage
@@ -176,6 +178,7 @@ class Turn:
     async def _model_step(self) -> CallModelResult | None:
         """One step with its retries. ``None`` if an interrupt left nothing to keep."""
         self._steps += 1
+        self._on_change()
         attempt = 1
         while True:
             try:
@@ -200,6 +203,7 @@ class Turn:
         self._journal.count(result)
         self._usage += result.usage
         self._calls = Calls.asked(result.calls, at=workflow.now())
+        self._on_change()
         self.said = next((part.text for part in reversed(result.parts) if part.type == "text"), self.said)
         return result
 
@@ -213,6 +217,7 @@ class Turn:
         self._board.move(SessionStatus.RESCHEDULING)
         delay = retry_delay(failure, attempt=attempt, first=self._limits.retry_interval)
         await self._interruptible_sleep(delay)
+        await workflow.wait_condition(lambda: not self._held)
         self._board.move(SessionStatus.RUNNING)
         if not self._interrupted:
             self._journal.say(SessionRunning())

@@ -1,0 +1,71 @@
+"""The tree of commands."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from sojourn.cli import agent, chat, cluster, event, session, worker
+from sojourn.cli.failure import HELP, ExitCode, report
+
+app = typer.Typer(
+    name="sojourn",
+    help="Durable AI-agent sessions on Temporal.",
+    epilog=HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for register in (worker.register, chat.register):
+    register(app)
+event.register(session.app)
+app.add_typer(agent.app, name="agents")
+app.add_typer(session.app, name="sessions")
+cluster.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"sojourn {version('sojourn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+# Its own options are parsed by the demo itself, which is imported only when it is wanted.
+@app.command(
+    "demo",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def _demo(context: typer.Context) -> None:
+    """Show what sojourn does, from start to end: no account, no key, no server needed."""
+    from sojourn.cli.demo import demo
+
+    program = typer.Typer(add_completion=False)
+    program.command()(demo)
+    program(context.args, prog_name=context.command_path, standalone_mode=False)
+
+
+def run() -> int:
+    """Run the command of the process's arguments.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        ended = app(prog_name="sojourn", standalone_mode=False)
+    except (EOFError, KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more; without this Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except Exception as error:
+        return report(error, as_json="--json" in sys.argv)
+    return ended if isinstance(ended, int) else ExitCode.OK

@@ -1,0 +1,151 @@
+"""`sojourn up` and `sojourn worker`: processes that serve until they are told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from sojourn.cli.command import Cli, command
+from sojourn.cli.failure import ExitCode
+from sojourn.cli.folder import claim, free_port
+from sojourn.client import missing_search_attributes
+from sojourn.types import InvalidRequestError, SojournError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from sojourn.worker import EmbeddedServer
+
+Tools = Annotated[
+    list[str] | None,
+    typer.Option("--tools", metavar="MODULE", help="Module with @tool functions, found from here; repeat for more."),
+]
+LogLevel = Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "up", connects=False)(up)
+    command(app, "worker")(worker)
+
+
+async def up(
+    cli: Cli,
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Where everything is kept.")] = Path(".sojourn"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server; 0 takes a free one.")] = 7233,
+    ui_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Web UI; 0 takes a free one.")] = 8233,
+    tools: Tools = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Start everything on this machine: a Temporal server with Web UI, and a worker. Ctrl-C stops it in order.
+
+    Sessions are kept in the folder and go on at the next start.
+    """
+    from sojourn.worker import SojournWorker, embedded_server
+
+    _prepare(log_level)
+    with claim(data), _signals() as stop:
+        ports = {"port": free_port(port, "--port"), "ui_port": free_port(ui_port, "--ui-port")}
+        async with (
+            embedded_server(data=data, **ports) as server,
+            SojournWorker(server.client, tools=tools or ()) as serving,
+        ):
+            _greet(cli, server, data, serving.tools.names)
+            await stop.wait()
+            cli.out.note("stopping; sessions go on at the next start")
+    _leave()
+
+
+async def worker(cli: Cli, tools: Tools = None, log_level: LogLevel = "info") -> None:
+    """Serve sessions: run their workflows, call models, run tools.
+
+    Start as many as you like. SIGTERM and Ctrl-C stop it in order: running work gets ten seconds to finish.
+    """
+    from sojourn.worker import SojournWorker, WorkerOptions
+
+    _prepare(log_level)
+    options = WorkerOptions(task_queue=cli.connection.task_queue)
+    with _signals() as stop:
+        async with cli.runtime() as runtime:
+            await _warn_of_setup(cli, runtime.client)
+            async with SojournWorker(runtime.client, tools=tools or (), options=options) as serving:
+                names = ", ".join(serving.tools.names) or "none"
+                cli.out.result(
+                    {"task_queue": options.task_queue, "tools": list(serving.tools.names), "pid": os.getpid()},
+                    f"worker serves task queue {options.task_queue!r}; tools: {names}; Ctrl-C stops it",
+                )
+                await stop.wait()
+                cli.out.note("stopping; running work gets ten seconds")
+    _leave()
+
+
+def _prepare(log_level: str) -> None:
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise InvalidRequestError(f"log level {log_level!r} is none; use debug, info, warning or error")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    logging.getLogger("sojourn").setLevel(level)
+    # The installed program has its own folder on the path, not the one it is started in.
+    sys.path.insert(0, os.getcwd())
+
+
+@contextmanager
+def _signals() -> Generator[asyncio.Event, None, None]:
+    """An event that SIGINT or SIGTERM sets. A second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        if stop.is_set():
+            _leave(ExitCode.INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
+    yield stop
+
+
+def _leave(code: int = ExitCode.OK) -> NoReturn:
+    """End the process without Python's teardown.
+
+    After a worker has run, the interpreter's teardown may abort while the SDK's threads still end (exit code -6 or
+    -11); a supervisor would count a crash.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _warn_of_setup(cli: Cli, client: "Client") -> None:
+    """Say what is missing on the server; one that refuses to tell may have it all the same."""
+    try:
+        missing = await missing_search_attributes(client)
+    except SojournError as error:
+        cli.out.note(f"the search attributes could not be checked: {error}")
+        return
+    if missing:
+        cli.out.note(f"the namespace lacks {', '.join(missing)}: run `sojourn setup`")
+
+
+def _greet(cli: Cli, server: "EmbeddedServer", data: Path, tools: tuple[str, ...]) -> None:
+    address = f"--address {server.address}" if not server.address.endswith(":7233") else ""
+    told = {"address": server.address, "ui_url": server.ui_url, "data": str(data.resolve()), "tools": list(tools)}
+    cli.out.result(told, "sojourn is up; Ctrl-C stops it, and sessions go on at the next start")
+    if not cli.out.as_json:
+        cli.out.fields(
+            {
+                "  Web UI": server.ui_url,
+                "  address": server.address,
+                "  data": data,
+                "  tools": ", ".join(tools),
+                "  talk": f"sojourn chat {address}",
+            }
+        )

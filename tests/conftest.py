@@ -1,0 +1,384 @@
+"""Shared fixtures: one Temporal server for the whole run, and a stage for each test: task queue, workers, runtime."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from temporalio.client import Client
+
+from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResults, UserTurn
+from sojourn.activities.model import ModelRequest
+from sojourn.activities.tool import Toolbox
+from sojourn.client import AgentHandle, AgentRuntime, SessionHandle
+from sojourn.testing import Script, ScriptedTurn
+from sojourn.types import (
+    AgentCustomToolUse,
+    AgentDefinition,
+    AgentMessage,
+    AgentToolResult,
+    AgentToolUse,
+    CustomTool,
+    Event,
+    FunctionTool,
+    Limits,
+    ModelRef,
+    ModelRequestEnd,
+    ModelRequestStart,
+    Owner,
+    PermissionPolicy,
+    RollOver,
+    SessionEvent,
+    SessionIdle,
+    SessionTerminated,
+    SessionUsage,
+    SojournError,
+    UserCustomToolResult,
+    UserInterrupt,
+    text_of,
+)
+from sojourn.types.name import AGENT_STATE_QUERY
+from sojourn.types.session import AgentState, SessionResult
+from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server
+
+E = TypeVar("E", bound=Event)
+
+PATIENCE = timedelta(seconds=15)
+"""Longest wait for anything; what is waited for comes within milliseconds unless it never comes."""
+
+_ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncGenerator[EmbeddedServer, None]:
+    async with embedded_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def stage(server: EmbeddedServer) -> AsyncGenerator["Stage", None]:
+    """Where one test plays. After the test the logs of all its sessions are checked (`check_log`)."""
+    stage = Stage(server.client)
+    try:
+        yield stage
+        await stage.check()
+    finally:
+        await stage.close()
+
+
+class PlayedModel:
+    """A script that remembers what it was asked."""
+
+    def __init__(self, *turns: ScriptedTurn) -> None:
+        self.requests: list[ModelRequest] = []
+        self._turns = turns
+
+    def __call__(self, request: ModelRequest) -> ScriptedTurn:
+        self.requests.append(request)
+        return self._turns[request.step % len(self._turns)]
+
+    def context(self, request: int = -1) -> list[tuple[str, str]]:
+        """The messages of one request, as pairs of role and text."""
+        return [pair for message in self.requests[request].messages for pair in _pairs(message)]
+
+
+class Probe:
+    """A session, and everything that its live stream has shown from the start."""
+
+    def __init__(self, stage: "Stage", session: SessionHandle) -> None:
+        self.session = session
+        self.log: list[SessionEvent] = []
+        self.failure: SojournError | None = None
+        self._stage = stage
+        self._grown = asyncio.Event()
+        self._task = asyncio.create_task(self._follow())
+
+    async def saw(self, kind: type[E], number: int = 1, *, where: Callable[[E], bool] = lambda event: True) -> E:
+        """Wait until the stream has shown this many events of a kind; the last of them."""
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                while True:
+                    grown = self._grown
+                    found = [event for event in self.log if isinstance(event, kind) and where(event)]
+                    if len(found) >= number:
+                        return found[number - 1]
+                    assert not self._task.done(), f"the stream ended without it: {self.story()}"
+                    await grown.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {kind.__name__} number {number} in {self.story()}") from None
+
+    async def idle(self, number: int = 1, reason: str | None = None) -> SessionIdle:
+        """Wait until the stream has shown this many idles; the last of them."""
+        event = await self.saw(SessionIdle, number)
+        assert reason is None or event.stop_reason.type == reason, self.story()
+        return event
+
+    async def parked(self, number: int = 1) -> list[str]:
+        """Wait until the stream has shown this many parks; what the last of them asks for."""
+        event = await self.saw(SessionIdle, number, where=lambda idle: idle.stop_reason.type == "requires_action")
+        return [str(id) for id in getattr(event.stop_reason, "event_ids", ())]
+
+    async def ended(self) -> None:
+        """Wait until the stream ends by itself."""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await asyncio.wait({self._task})
+
+    def of(self, kind: type[E]) -> list[E]:
+        """All events of a kind so far."""
+        return [event for event in self.log if isinstance(event, kind)]
+
+    def texts(self) -> list[str]:
+        """What the agent has said."""
+        return [event.text for event in self.of(AgentMessage)]
+
+    def results(self) -> dict[str, AgentToolResult]:
+        """Results by the name of the tool."""
+        names = {use.id: use.name for use in [*self.of(AgentToolUse), *self.of(AgentCustomToolUse)]}
+        return {names[result.tool_use_id]: result for result in self.of(AgentToolResult)}
+
+    def story(self) -> list[str]:
+        """Types of the events, without spans and usage, which come with every step."""
+        return [event.type for event in self.log if event.type not in _ASIDE]
+
+    async def count(self) -> int:
+        """How many events the workflow itself has counted."""
+        return (await self.query(AGENT_STATE_QUERY, AgentState)).seq
+
+    async def query(self, name: str, kind: type[Any]) -> Any:
+        """Ask the workflow itself."""
+        return await self._handle.query(name, result_type=kind)
+
+    async def runs(self) -> int:
+        """How many runs the session has had."""
+        number, run_id = 0, None
+        while True:
+            number += 1
+            events = self._stage.client.get_workflow_handle(self.workflow_id, run_id=run_id).fetch_history_events()
+            first = await anext(events)
+            run_id = first.workflow_execution_started_event_attributes.continued_execution_run_id
+            if not run_id:
+                return number
+
+    @property
+    def workflow_id(self) -> str:
+        return f"{self.session.owner.workspace}/{self.session.id}"
+
+    async def check(self, *, served: bool) -> None:
+        """Live stream, second reading and the workflow's own count agree, and the log holds the rules of all logs."""
+        if self.failure is not None:
+            return
+        if served:
+            await eventually(self._agrees, f"the workflow's count and the log of {self.session.id}")
+        check_log(self.log)
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def _handle(self) -> Any:
+        return self._stage.client.get_workflow_handle(self.workflow_id)
+
+    async def _agrees(self) -> bool:
+        if any(isinstance(event, SessionTerminated) for event in self.log):
+            result: SessionResult = await self._stage.client.get_workflow_handle(
+                self.workflow_id, result_type=SessionResult
+            ).result()
+            counted = result.seq
+        else:
+            counted = await self.count()
+        stored = await self._stage.runtime.list_events(self.session)
+        return len(stored) == counted and stored == self.log
+
+    async def _follow(self) -> None:
+        try:
+            async for event in self._stage.runtime.stream_events(self.session, from_seq=0):
+                assert isinstance(event, Event)
+                self.log.append(event)
+                self._notify()
+        except SojournError as error:
+            self.failure = error
+        finally:
+            self._notify()
+
+    def _notify(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+
+class Stage:
+    """A task queue and a workspace of its own, with workers and a runtime."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        name = uuid.uuid4().hex[:12]
+        self.task_queue = f"test-{name}"
+        self.owner = Owner(f"test-{name}", "ada")
+        self.runtime = self.another_runtime()
+        self._runtimes = [self.runtime]
+        self._workers: list[SojournWorker] = []
+        self._probes: list[Probe] = []
+
+    def another_runtime(self, **options: Any) -> AgentRuntime:
+        """A second client, with a reader and a cache of its own."""
+        runtime = AgentRuntime(self.client, owner=self.owner, task_queue=self.task_queue, **options)
+        self.__dict__.setdefault("_runtimes", []).append(runtime)
+        return runtime
+
+    async def work(
+        self, script: Script | None = None, *, tools: Iterable[ToolSource] = (), options: WorkerOptions | None = None
+    ) -> SojournWorker:
+        """Start a worker; ``script`` answers for the model ``scripted:play``."""
+        options = options or WorkerOptions(graceful_shutdown=timedelta(0))
+        worker = SojournWorker(
+            self.client,
+            tools=tools,
+            scripts={"play": script} if script is not None else {},
+            options=replace(options, task_queue=self.task_queue),
+        )
+        await worker.__aenter__()
+        self._workers.append(worker)
+        return worker
+
+    async def stop(self, worker: SojournWorker) -> None:
+        """Stop a worker in order."""
+        self._workers.remove(worker)
+        await worker.__aexit__(None, None, None)
+
+    async def agent(
+        self,
+        *tools: str | FunctionTool | CustomTool,
+        model: str = "scripted:play",
+        name: str = "actor",
+        policy: PermissionPolicy | None = None,
+        limits: Limits | None = None,
+        system: str | None = None,
+    ) -> AgentHandle:
+        """Create an agent."""
+        definition = AgentDefinition(
+            name=name,
+            model=ModelRef.of(model),
+            system=system,
+            tools=tuple(FunctionTool(name=tool) if isinstance(tool, str) else tool for tool in tools),
+            permission_policy=policy or PermissionPolicy(),
+            limits=limits or Limits(),
+        )
+        return await self.runtime.create(definition)
+
+    async def open(self, agent: AgentHandle, **options: Any) -> Probe:
+        """Start a session and watch it."""
+        return self.watch(await self.runtime.start_session(agent, **options))
+
+    def watch(self, session: SessionHandle) -> Probe:
+        """Watch a session; its log is checked at the end of the test."""
+        probe = Probe(self, session)
+        self._probes.append(probe)
+        return probe
+
+    async def session(
+        self,
+        *turns: ScriptedTurn,
+        script: Script | None = None,
+        tools: Sequence[ToolSource] = (),
+        custom: Sequence[CustomTool] = (),
+        policy: PermissionPolicy | None = None,
+        limits: Limits | None = None,
+        roll_over: RollOver | None = None,
+        options: WorkerOptions | None = None,
+        **session: Any,
+    ) -> Probe:
+        """A worker with the script and the tools, an agent that may use them, and a session of it."""
+        await self.work(script or turns or None, tools=tools, options=options)
+        model = "scripted:play" if script or turns else "scripted:echo"
+        agent = await self.agent(*Toolbox.of(tools).names, *custom, model=model, policy=policy, limits=limits)
+        return await self.open(agent, roll_over=roll_over, **session)
+
+    async def check(self) -> None:
+        for probe in self._probes:
+            await probe.check(served=bool(self._workers))
+
+    async def close(self) -> None:
+        await asyncio.gather(*(probe.close() for probe in self._probes))
+        await asyncio.gather(*(runtime.close() for runtime in self._runtimes))
+        await asyncio.gather(*(self.stop(worker) for worker in list(self._workers)))
+
+
+@pytest.fixture
+def played() -> type[PlayedModel]:
+    """Makes scripts that remember what they were asked."""
+    return PlayedModel
+
+
+Eventually = Callable[[Callable[[], Awaitable[bool]], str], Awaitable[None]]
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Eventually:
+    """Waits, with a bound, for something that cannot be watched, such as the visibility store."""
+    return eventually
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while not await holds():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"never came true: {what}") from None
+
+
+def check_log(log: Sequence[SessionEvent]) -> None:
+    """The rules that hold for every log, whatever the session did (seed-systems.md, ordering and exactly-once)."""
+    assert [event.seq for event in log] == list(range(1, len(log) + 1))
+    assert max(Counter(event.id for event in log).values(), default=1) == 1
+    assert not any(isinstance(event, SessionTerminated) for event in log[:-1])
+    _check_spans(log)
+    _check_idles(log)
+    _check_calls(log)
+
+
+def _check_spans(log: Sequence[SessionEvent]) -> None:
+    open_span: str | None = None
+    for event in log:
+        if isinstance(event, ModelRequestStart):
+            assert open_span is None, "a model step began before the last one had ended"
+            open_span = event.id
+        elif isinstance(event, ModelRequestEnd):
+            assert event.model_request_start_id == open_span
+            open_span = None
+
+
+def _check_idles(log: Sequence[SessionEvent]) -> None:
+    for place, event in enumerate(log):
+        if isinstance(event, SessionIdle) and not isinstance(log[place - 1], SessionUsage):
+            before = [each for each in log[:place] if each.type.startswith("session.status_")]
+            assert not before or before[-1].type != "session.status_running", "a turn ended without its usage"
+            assert any(isinstance(each, UserInterrupt) for each in log[:place])
+
+
+def _check_calls(log: Sequence[SessionEvent]) -> None:
+    uses = Counter(event.id for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse))
+    results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult))
+    answers = Counter(event.custom_tool_use_id for event in log if isinstance(event, UserCustomToolResult))
+    assert not results.keys() - uses.keys()
+    assert max(results.values(), default=1) == 1
+    if log and isinstance(log[-1], SessionIdle) and log[-1].stop_reason.type != "requires_action":
+        assert not uses.keys() - results.keys() - answers.keys(), "a tool call has no result"
+
+
+def _pairs(message: object) -> list[tuple[str, str]]:
+    match message:
+        case UserTurn():
+            return [("user", text_of(message.content))]
+        case SystemTurn():
+            return [("system", message.text)]
+        case AssistantTurn():
+            return [("assistant", getattr(part, "text", "") or getattr(part, "name", "")) for part in message.parts]
+        case ToolResults():
+            return [("error" if each.is_error else "tool", text_of(each.content)) for each in message.results]
+        case _:
+            raise AssertionError(message)
