@@ -15,7 +15,15 @@ import sys
 from sojourn.activities import tool
 from sojourn.client import AgentRuntime, connect_client
 from sojourn.testing import ScriptedCall, ScriptedTurn
-from sojourn.types import AgentDefinition, AgentMessage, AgentToolResult, AgentToolUse, SessionIdle, UserMessage
+from sojourn.types import (
+    AgentDefinition,
+    AgentMessage,
+    AgentToolResult,
+    AgentToolUse,
+    SessionIdle,
+    UserMessage,
+    text_of,
+)
 from sojourn.worker import SojournWorker, WorkerOptions
 
 QUEUE = "approval-example"
@@ -48,7 +56,7 @@ async def watch(runtime: AgentRuntime, session_id: str) -> None:
     async for event in runtime.stream_events(session_id, from_seq=0):
         match event:
             case UserMessage() | AgentMessage() | AgentToolResult():
-                print(event.seq, event.type, event.content[0].text, flush=True)
+                print(event.seq, event.type, text_of(event.content), flush=True)
             case AgentToolUse():
                 print(event.seq, event.type, event.name, event.input, flush=True)
             case SessionIdle():
@@ -64,11 +72,12 @@ async def approve(runtime: AgentRuntime, session_id: str) -> None:
         print("approved", call.name)
 
 
-async def main(command: str, *arguments: str) -> None:
+async def main(command: str, *session_id: str) -> None:
     if command == "worker":
-        return await worker()
+        await worker()
+    commands = {"start": start, "watch": watch, "approve": approve}
     async with AgentRuntime.connect(task_queue=QUEUE) as runtime:
-        await {"start": start, "watch": watch, "approve": approve}[command](runtime, *arguments)
+        await commands[command](runtime, *session_id)
 
 
 asyncio.run(main(*sys.argv[1:]))

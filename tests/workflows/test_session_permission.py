@@ -1,16 +1,19 @@
 """Who may run a tool, and the answers of the client."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sojourn.activities.tool import tool
+from sojourn.activities.tool import Tool, tool
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     AgentToolResult,
     AgentToolUse,
     InvalidRequestError,
+    ModelRequestStart,
     PermissionPolicy,
     SessionStatus,
     ToolCallNotFoundError,
@@ -22,7 +25,7 @@ from sojourn.types.id import EventId, new_event_id
 from sojourn.worker import WorkerOptions
 
 if TYPE_CHECKING:
-    from tests.conftest import PlayedModel, Stage
+    from tests.conftest import Eventually, PlayedModel, Stage
 
 ASK = PermissionPolicy(default="ask")
 
@@ -34,7 +37,7 @@ class Till:
         self.paid: list[int] = []
 
     @property
-    def pay(self) -> object:
+    def pay(self) -> Tool:
         def pay(amount: int) -> str:
             self.paid.append(amount)
             return f"paid {amount}"
@@ -42,7 +45,7 @@ class Till:
         return tool(pay)
 
     @property
-    def look(self) -> object:
+    def look(self) -> Tool:
         def look() -> str:
             return "seen"
 
@@ -239,22 +242,137 @@ async def test_an_answer_may_come_while_another_tool_of_the_step_still_runs(stag
     await probe.idle(1, "end_turn")
 
 
-async def test_an_answer_that_overtakes_the_workflow_is_kept(stage: "Stage", till: Till) -> None:
-    """The call is in the log as soon as the model has answered; the workflow may hear of the answer first."""
-    asked, release = asyncio.Event(), asyncio.Event()
-
-    class Slow:
-        def __call__(self, request: object) -> ScriptedTurn:
-            return ScriptedTurn(text="ok") if release.is_set() else _pay(1)
-
-    from sojourn.activities.model import ModelRequest
-
-    def script(request: ModelRequest) -> ScriptedTurn:
-        asked.set()
-        return _pay(1) if request.step == 0 else ScriptedTurn(text="ok")
-
-    leaving = await stage.work(script, tools=[till.pay, hold(release)], options=WorkerOptions())
-    agent = await stage.agent("pay", "hold", policy=PermissionPolicy(tools={"pay": "ask"}))
-    probe = await stage.open(agent)
+@pytest.mark.parametrize("allow", [True, False], ids=["allow", "deny"])
+async def test_an_answer_that_overtakes_the_workflow_is_kept(stage: "Stage", till: Till, allow: bool) -> None:
+    """The call is in the log as soon as the model has answered; the workflow may hear of the client's answer first."""
+    turns = (replace(_pay(1), text="slow", chunk_delay=timedelta(seconds=0.5)), ScriptedTurn(text="ok"))
+    leaving = await stage.work(turns, tools=[till.pay], options=WorkerOptions())
+    probe = await stage.open(await stage.agent("pay", policy=ASK))
     await probe.session.send("go")
-    assert leaving
+    await probe.saw(ModelRequestStart)
+    # It finishes the model call on its way out, but takes no more workflow tasks.
+    await stage.stop(leaving)
+    call = await probe.saw(AgentToolUse)
+
+    await probe.session.confirm(call, allow=allow)
+    await stage.work(turns, tools=[till.pay])
+    await probe.idle(reason="end_turn")
+
+    assert till.paid == [1] * allow
+    assert probe.results()["pay"].outcome == ("ok" if allow else "denied")
+
+
+async def test_an_equal_answer_given_twice_is_one(stage: "Stage", till: Till) -> None:
+    probe = await stage.session(_pay(1, 2), ScriptedTurn(text="ok"), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    first, second = await probe.parked()
+
+    await probe.session.confirm(first, allow=True)
+    await probe.session.confirm(first, allow=True)
+    await probe.session.confirm(second, allow=True)
+    await probe.idle(3, "end_turn")
+    await probe.session.confirm(first, allow=True)
+
+    assert len(probe.of(UserToolConfirmation)) == 2
+    assert sorted(till.paid) == [1, 2]
+
+
+async def test_a_different_second_answer_is_refused(stage: "Stage", till: Till) -> None:
+    probe = await stage.session(_pay(1, 2), ScriptedTurn(text="ok"), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    first, _ = await probe.parked()
+    await probe.session.confirm(first, allow=True)
+    await probe.parked(2)
+    before = len(probe.log)
+
+    with pytest.raises(ToolCallSettledError) as error:
+        await probe.session.confirm(first, allow=False)
+
+    assert error.value.tool_use_id == first
+    assert len(await stage.runtime.list_events(probe.session)) == before
+
+
+async def test_a_late_answer_is_refused(stage: "Stage", till: Till) -> None:
+    probe = await stage.session(_pay(1), ScriptedTurn(text="ok"), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    (call,) = await probe.parked()
+    await probe.session.interrupt()
+    await probe.idle(2, "end_turn")
+    before = len(probe.log)
+
+    with pytest.raises(ToolCallSettledError):
+        await probe.session.confirm(call, allow=True)
+
+    assert till.paid == []
+    assert len(await stage.runtime.list_events(probe.session)) == before
+
+
+async def test_an_answer_to_an_unknown_call_is_refused(stage: "Stage", till: Till) -> None:
+    probe = await stage.session(_pay(1), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    await probe.parked()
+    before = len(probe.log)
+
+    with pytest.raises(ToolCallNotFoundError):
+        await probe.session.confirm(new_event_id(), allow=True)
+
+    assert len(await stage.runtime.list_events(probe.session)) == before
+
+
+async def test_a_batch_with_a_wrong_answer_stores_nothing(stage: "Stage", till: Till) -> None:
+    probe = await stage.session(_pay(1), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    (call,) = await probe.parked()
+    before = len(probe.log)
+
+    right = UserToolConfirmation(tool_use_id=EventId(call), result="allow")
+    wrong = UserToolConfirmation(tool_use_id=new_event_id(), result="allow")
+    with pytest.raises(ToolCallNotFoundError):
+        await stage.runtime.send_event(probe.session, UserMessage.text("and"), right, wrong)
+
+    assert len(await stage.runtime.list_events(probe.session)) == before
+    assert till.paid == []
+
+
+async def test_a_call_that_runs_by_itself_takes_no_answer(stage: "Stage", till: Till) -> None:
+    both = ScriptedTurn(calls=[ScriptedCall("look"), ScriptedCall("pay", {"amount": 1})])
+    policy = PermissionPolicy(tools={"pay": "ask"})
+    probe = await stage.session(both, tools=[till.pay, till.look], policy=policy)
+    await probe.session.send("go")
+    (pay,) = await probe.parked()
+    look = probe.of(AgentToolUse)[0]
+
+    with pytest.raises(ToolCallSettledError):
+        await probe.session.confirm(look, allow=True)
+    with pytest.raises(InvalidRequestError):
+        await probe.session.answer(pay, "a result of my own")
+
+
+async def test_messages_wait_while_the_session_is_parked(
+    stage: "Stage", till: Till, played: "type[PlayedModel]"
+) -> None:
+    model = played(_pay(1), ScriptedTurn(text="paid"), ScriptedTurn(text="next"))
+    probe = await stage.session(script=model, tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    (call,) = await probe.parked()
+
+    await probe.session.send("and then")
+    await probe.session.confirm(call, allow=True)
+    await probe.idle(3, "end_turn")
+
+    assert probe.texts() == ["paid", "next"]
+    assert ("user", "and then") not in model.context(1)
+
+
+async def test_a_parked_session_is_listed_as_waiting(stage: "Stage", till: Till, eventually: "Eventually") -> None:
+    probe = await stage.session(_pay(1), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    await probe.parked()
+
+    async def listed() -> bool:
+        return [each.id for each in (await stage.runtime.list_sessions(stop_reason="requires_action")).data] == [
+            probe.session.id
+        ]
+
+    await eventually(listed, "the session is listed as waiting for an answer")
+    assert await probe.session.status() is SessionStatus.IDLE

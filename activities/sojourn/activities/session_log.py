@@ -11,7 +11,7 @@ from datetime import timedelta
 from temporalio.client import Client
 
 from sojourn.activities.conversation import Conversation
-from sojourn.types.chain import ChainReader, first_event
+from sojourn.types.chain import ChainReader
 from sojourn.types.error import CheckpointError
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
@@ -68,12 +68,14 @@ class SessionLog:
         self._answered = {call.id: call for call in result.calls}
 
     async def _read(self, run_id: str) -> None:
-        if self._reader is None:
-            first = await first_event(self._client, self._workflow_id, run_id)
-            origin = first.workflow_execution_started_event_attributes.first_execution_run_id
-            self._reader = ChainReader(self._client, self._workflow_id, origin or run_id)
-        run = self._reader.run
-        records = await self._reader.read(wait=_PATIENCE)
+        reader = self._reader or ChainReader(self._client, self._workflow_id, run_id)
+        run = reader.run
+        records = await reader.read(wait=_PATIENCE)
+        if self._reader is None and run.previous_run_id:
+            # A cold cache began with the latest run: the conversation begins with the first.
+            self._reader = ChainReader(self._client, self._workflow_id, run.first_run_id)
+            return
+        self._reader = reader
         if records is None:
             raise CheckpointError(f"the log of {self._workflow_id!r} ends before the step that is to run")
         self._start = run.start or self._start

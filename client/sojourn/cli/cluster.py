@@ -9,7 +9,11 @@ from sojourn.cli.failure import ExitCode
 from sojourn.client import register_search_attributes
 from sojourn.types.name import SEARCH_ATTRIBUTES
 
-_MARKS = {State.OK: ("ok      ", "green"), State.MISSING: ("missing ", "bold red"), State.OPTIONAL: ("optional", "yellow")}
+_MARKS = {
+    State.OK: ("ok      ", "green"),
+    State.MISSING: ("missing ", "bold red"),
+    State.OPTIONAL: ("optional", "yellow"),
+}
 
 
 def register(app: typer.Typer) -> None:

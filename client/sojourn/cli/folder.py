@@ -24,7 +24,9 @@ def claim(folder: Path) -> Generator[None, None, None]:
             ignore.write_text("*\n")
         lock = (folder / "lock").open("a")
     except OSError as error:
-        raise InvalidRequestError(f"cannot use folder {str(folder)!r} ({error.strerror}); choose one with --data") from None
+        raise InvalidRequestError(
+            f"cannot use folder {str(folder)!r} ({error.strerror}); choose one with --data"
+        ) from None
     with lock:
         if sys.platform != "win32":
             import fcntl

@@ -31,6 +31,8 @@ class OpenCalls:
 
     _calls: dict[EventId, _Call] = field(default_factory=dict)
     _answers: dict[EventId, Answer] = field(default_factory=dict)
+    _past: set[EventId] = field(default_factory=set)
+    """Calls of earlier steps."""
     begun: bool = False
 
     def begin(self, start: SessionInput) -> None:
@@ -46,6 +48,7 @@ class OpenCalls:
         """Take the next record."""
         match record:
             case CallModelResult():
+                self._past |= self._calls.keys()
                 self._calls = {
                     call.id: _Call(call.name, call.kind == "custom", call.permission == "ask") for call in record.calls
                 }
@@ -86,7 +89,7 @@ class OpenCalls:
         if given is not None and given == answer.model_copy(update={"id": given.id}):
             return False
         if call is None:
-            raise ToolCallSettledError(id) if given is not None else ToolCallNotFoundError(id)
+            raise ToolCallSettledError(id) if given is not None or id in self._past else ToolCallNotFoundError(id)
         if call.settled or call.approved or given is not None:
             raise ToolCallSettledError(id)
         self._check_kind(answer, call)

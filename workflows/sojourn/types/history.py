@@ -55,6 +55,7 @@ class RunDecoder:
 
     Attributes:
         start: The run's input, once its first event has been fed.
+        first_run_id: The run with which the chain began.
         previous_run_id: The run it continues, or ``""``.
         next_run_id: The run that continues it, or ``""``.
         closed: Whether the chain has ended with this run.
@@ -62,6 +63,7 @@ class RunDecoder:
 
     def __init__(self, converter: DataConverter) -> None:
         self.start: SessionInput | None = None
+        self.first_run_id = ""
         self.previous_run_id = ""
         self.next_run_id = ""
         self.closed = False
@@ -104,6 +106,7 @@ class RunDecoder:
     async def _boundary(self, event: HistoryEvent) -> None:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
             started = event.workflow_execution_started_event_attributes
+            self.first_run_id = started.first_execution_run_id
             self.previous_run_id = started.continued_execution_run_id
             self.start = await self._read(SessionInput, started.input)
         elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:

@@ -219,11 +219,13 @@ class SessionWorkflow:
     # --- messages --------------------------------------------------------------------------------------------------
 
     @workflow.signal(name=USER_EVENTS_SIGNAL)
-    def user_events(self, sent: UserEvents) -> None:
+    def user_events(self, sent: UserEvents | None = None) -> None:
         """Take events from a client, in order; a repeated id is one event."""
-        self._display.touch()
-        for event in self._journal.accept(sent):
-            self._take(event)
+        # Anybody may send a signal by hand; an error here would stop the session for good.
+        if isinstance(sent, UserEvents):
+            self._display.touch()
+            for event in self._journal.accept(sent):
+                self._take(event)
 
     def _take(self, event: UserEvent) -> None:
         match event:
@@ -234,10 +236,8 @@ class SessionWorkflow:
                 self._context.append(event.id)
             case UserInterrupt():
                 self._interrupt()
-            case UserToolConfirmation() if self._turn:
-                self._turn.confirm(event)
-            case UserCustomToolResult() if self._turn:
-                self._turn.answer(event)
+            case UserToolConfirmation() | UserCustomToolResult() if self._turn:
+                self._turn.take(event)
 
     def _interrupt(self) -> None:
         if self._turn is not None:

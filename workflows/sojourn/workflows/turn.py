@@ -93,6 +93,9 @@ class Turn:
         self._usage = state.usage
         self._consumes = state.consumes
         self._calls = Calls.carried(state.calls, now=workflow.now())
+        # A signal is handled before the activity's result that came in the same workflow task.
+        self._early: list[UserToolConfirmation | UserCustomToolResult] = []
+        self._stepping = False
         self._interrupted = False
         self._in_flight: set[asyncio.Task[object]] = set()
         self.said = ""
@@ -123,14 +126,14 @@ class Turn:
         for task in self._in_flight:
             task.cancel()
 
-    def confirm(self, event: UserToolConfirmation) -> None:
-        """Take the answer to an ``ask``."""
-        if denied := self._calls.confirm(event):
+    def take(self, event: UserToolConfirmation | UserCustomToolResult) -> None:
+        """Take the client's answer to a call. One that overtakes the model's result is kept until that comes."""
+        if self._stepping:
+            self._early.append(event)
+        elif isinstance(event, UserCustomToolResult):
+            self._calls.answer(event)
+        elif denied := self._calls.confirm(event):
             self._settle(denied, denied.result("denied"))
-
-    def answer(self, event: UserCustomToolResult) -> None:
-        """Take a custom tool's result."""
-        self._calls.answer(event)
 
     async def run(self) -> StopReason | None:
         """Run to the end of the turn.
@@ -199,10 +202,17 @@ class Turn:
         self._consumes = ()
         summary = f"{self._title} · step {self._steps}" + (f", attempt {attempt}" if attempt > 1 else "")
         handle = start_call_model(record, timeout=self._limits.model_timeout, summary=summary)
-        result = await self._tracked(handle)
+        self._stepping = True
+        try:
+            result = await self._tracked(handle)
+        finally:
+            self._stepping = False
         self._journal.count(result)
         self._usage += result.usage
         self._calls = Calls.asked(result.calls, at=workflow.now())
+        early, self._early = self._early, []
+        for event in early:
+            self.take(event)
         self._on_change()
         self.said = next((part.text for part in reversed(result.parts) if part.type == "text"), self.said)
         return result
