@@ -16,6 +16,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 from temporalio import activity, workflow
+from temporalio.client import Client, GrpcCompression
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
@@ -23,6 +25,11 @@ with workflow.unsafe.imports_passed_through():
 
 RAW_MODEL = "raw_model"
 RAW_TOOL = "raw_tool"
+
+
+async def connect_raw(address: str) -> Client:
+    """Temporal's own pydantic converter; no compression on loopback, as ours."""
+    return await Client.connect(address, data_converter=pydantic_data_converter, grpc_compression=GrpcCompression.NONE)
 
 
 class RawMessage(BaseModel):

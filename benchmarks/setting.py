@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from process import WorkerProcess, worker_process
+from raw import connect_raw
 from talk import Ours, Raw
 
 from sojourn.client import connect_client
@@ -52,6 +53,6 @@ async def pair(address: str, *, script: str = "turn", cached: int = 5000) -> Asy
     ):
         ours = await Ours.make(await connect_client(address), our_worker.task_queue, script=script)
         try:
-            yield Pair(ours, Raw(await connect_client(address), raw_worker.task_queue), our_worker, raw_worker)
+            yield Pair(ours, Raw(await connect_raw(address), raw_worker.task_queue), our_worker, raw_worker)
         finally:
             await ours.runtime.close()

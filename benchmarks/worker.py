@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 
-from raw import RawAgent, raw_model, raw_tool
+from raw import RawAgent, connect_raw, raw_model, raw_tool
 from script import SCRIPTS, look_up
 from temporalio.worker import Worker
 
@@ -17,7 +17,7 @@ from sojourn.worker.worker import _tuning
 
 
 async def serve(kind: str, address: str, queue: str, cached: int) -> None:
-    client = await connect_client(address)
+    client = await (connect_client if kind == "ours" else connect_raw)(address)
     options = WorkerOptions(task_queue=queue, max_cached_sessions=cached)
     worker: SojournWorker | Worker
     if kind == "ours":

@@ -13,7 +13,7 @@ import asyncio
 import sys
 
 from sojourn.activities import tool
-from sojourn.client import AgentRuntime, connect_client
+from sojourn.client import AgentRuntime
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     AgentDefinition,
@@ -39,10 +39,9 @@ async def refund(order: str, euros: int) -> str:
     return f"refunded {euros} euros for {order}"
 
 
-async def worker() -> None:
-    client = await connect_client()
+async def worker(runtime: AgentRuntime) -> None:
     options = WorkerOptions(task_queue=QUEUE)
-    await SojournWorker(client, tools=[refund], scripts={"refund": SCRIPT}, options=options).run()
+    await SojournWorker(runtime.client, tools=[refund], scripts={"refund": SCRIPT}, options=options).run()
 
 
 async def start(runtime: AgentRuntime) -> None:
@@ -72,12 +71,19 @@ async def approve(runtime: AgentRuntime, session_id: str) -> None:
         print("approved", call.name)
 
 
-async def main(command: str, *session_id: str) -> None:
-    if command == "worker":
-        await worker()
-    commands = {"start": start, "watch": watch, "approve": approve}
+async def main(*arguments: str) -> None:
     async with AgentRuntime.connect(task_queue=QUEUE) as runtime:
-        await commands[command](runtime, *session_id)
+        match arguments:
+            case ["worker"]:
+                await worker(runtime)
+            case ["start"]:
+                await start(runtime)
+            case ["watch", session_id]:
+                await watch(runtime, session_id)
+            case ["approve", session_id]:
+                await approve(runtime, session_id)
+            case _:
+                sys.exit(__doc__)
 
 
 asyncio.run(main(*sys.argv[1:]))

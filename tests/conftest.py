@@ -24,6 +24,8 @@ from sojourn.types import (
     AgentToolUse,
     CustomTool,
     Event,
+    EventDelta,
+    EventStart,
     FunctionTool,
     Limits,
     ModelRef,
@@ -89,8 +91,9 @@ class PlayedModel:
 class Probe:
     """A session, and everything that its live stream has shown from the start."""
 
-    def __init__(self, stage: "Stage", session: SessionHandle) -> None:
+    def __init__(self, stage: "Stage", session: SessionHandle, *, checked: bool = True) -> None:
         self.session = session
+        self._checked = checked
         self.log: list[SessionEvent] = []
         self.failure: SojournError | None = None
         self._stage = stage
@@ -121,6 +124,36 @@ class Probe:
         """Wait until the stream has shown this many parks; what the last of them asks for."""
         event = await self.saw(SessionIdle, number, where=lambda idle: idle.stop_reason.type == "requires_action")
         return [str(id) for id in getattr(event.stop_reason, "event_ids", ())]
+
+    async def written(self, text: str) -> None:
+        """Wait until the previews have shown this much of what the agent is writing."""
+        shown = ""
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                follow = self._stage.runtime.follow(self.session, from_seq=0, previews=True)
+                async with follow as events:
+                    async for event in events:
+                        if isinstance(event, EventStart):
+                            shown = ""
+                        elif isinstance(event, EventDelta):
+                            shown += event.delta.content.text
+                        if text in shown:
+                            return
+        except TimeoutError:
+            raise AssertionError(f"previews have shown {shown!r} only") from None
+
+    async def caught_up(self) -> None:
+        """Wait until the workflow has taken up, and the stream has shown, all that was sent so far."""
+        stored = len(await self._stage.runtime.list_events(self.session))
+
+        async def shown() -> bool:
+            return len(self.log) >= stored and await self.count() >= stored
+
+        await eventually(shown, f"{stored} events of {self.session.id}")
+
+    def forget(self) -> None:
+        """Do not check the log at the end: the session is gone, or was ended from outside."""
+        self._checked = False
 
     async def ended(self) -> None:
         """Wait until the stream ends by itself."""
@@ -169,7 +202,7 @@ class Probe:
 
     async def check(self, *, served: bool) -> None:
         """Live stream, second reading and the workflow's own count agree, and the log holds the rules of all logs."""
-        if self.failure is not None:
+        if self.failure is not None or not self._checked:
             return
         if served:
             await eventually(self._agrees, f"the workflow's count and the log of {self.session.id}")
@@ -273,9 +306,9 @@ class Stage:
         """Start a session and watch it."""
         return self.watch(await self.runtime.start_session(agent, **options))
 
-    def watch(self, session: SessionHandle) -> Probe:
+    def watch(self, session: SessionHandle, *, checked: bool = True) -> Probe:
         """Watch a session; its log is checked at the end of the test."""
-        probe = Probe(self, session)
+        probe = Probe(self, session, checked=checked)
         self._probes.append(probe)
         return probe
 

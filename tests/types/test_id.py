@@ -29,7 +29,9 @@ def test_derived_id_is_frozen() -> None:
 
 
 def test_derived_id_depends_on_session_and_place() -> None:
-    ids = {derived_event_id(SessionId(session), place) for session in ("sesn_1", "sesn_2") for place in ("1", "u1", "2")}
+    ids = {
+        derived_event_id(SessionId(session), place) for session in ("sesn_1", "sesn_2") for place in ("1", "u1", "2")
+    }
 
     assert len(ids) == 6
 

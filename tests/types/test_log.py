@@ -55,12 +55,8 @@ parts = st.sampled_from(
     [
         TextPart(id=EventId("sevt_p1"), text="hi"),
         ThinkingPart(id=EventId("sevt_p2"), text="hm"),
-        ToolCallPart(
-            id=EventId("sevt_p3"), call_id="c", name="t", input={}, kind="custom", permission="allow"
-        ),
-        ToolCallPart(
-            id=EventId("sevt_p4"), call_id="d", name="t", input={}, kind="function", permission="ask"
-        ),
+        ToolCallPart(id=EventId("sevt_p3"), call_id="c", name="t", input={}, kind="custom", permission="allow"),
+        ToolCallPart(id=EventId("sevt_p4"), call_id="d", name="t", input={}, kind="function", permission="ask"),
     ]
 )
 records: st.SearchStrategy[Record] = st.one_of(

@@ -270,7 +270,9 @@ def test_unknown_content_block_is_refused_on_input() -> None:
     assert "smell" in str(error.value)
 
 
-@pytest.mark.parametrize("data", ['{"type": "user.interrupt"}', b'{"type": "user.interrupt"}', {"type": "user.interrupt"}])
+@pytest.mark.parametrize(
+    "data", ['{"type": "user.interrupt"}', b'{"type": "user.interrupt"}', {"type": "user.interrupt"}]
+)
 def test_input_is_taken_as_text_bytes_or_decoded(data: object) -> None:
     event: UserEvent = parse(UserEvent, data)
 

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any, get_type_hints, overload
@@ -45,7 +46,7 @@ class Tool:
         """Whether the function runs on the event loop; any other runs in a thread."""
         return inspect.iscoroutinefunction(self.function)
 
-    @property
+    @cached_property
     def input_schema(self) -> JsonSchema:
         """JSON schema of the arguments."""
         schema = self.arguments.model_json_schema()
@@ -61,7 +62,7 @@ class Tool:
             ValidationError: The input does not fit the schema.
         """
         values = self.arguments.model_validate(input)
-        bound = {name: getattr(values, name) for name in type(values).model_fields}
+        bound = {str(field.alias): getattr(values, name) for name, field in type(values).model_fields.items()}
         if self.context_parameter is not None:
             bound[self.context_parameter] = context
         return bound
@@ -106,8 +107,10 @@ def tool(
         permission: What holds where neither session nor agent nor worker has a rule for the tool.
 
     Raises:
-        ValueError: A parameter has no type hint, or takes ``*args`` or ``**kwargs``.
+        ValueError: A parameter has no type hint, or takes ``*args`` or ``**kwargs``, or there is no time to run.
     """
+    if timeout is not None and timeout <= timedelta(0):
+        raise ValueError(f"timeout is {timeout}; give the tool some time, or None for the agent's limit")
 
     def make(function: Function) -> Tool:
         described = _describe(function)
@@ -184,7 +187,11 @@ def _arguments(function: Function, descriptions: Mapping[str, str]) -> tuple[typ
             context_parameter = parameter.name
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], Field(default, description=descriptions.get(parameter.name)))
+        text = descriptions.get(parameter.name)
+        described: dict[str, Any] = {"description": text} if text else {}
+        # Under names of our own, because pydantic's models have attributes such as `copy` and `json` themselves.
+        field = Field(default, alias=parameter.name, **described)
+        fields[f"argument_{len(fields)}"] = (hints[parameter.name], field)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     return create_model(function.__name__, __config__=config, **fields), context_parameter
 

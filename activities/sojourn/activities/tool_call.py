@@ -82,7 +82,8 @@ class ToolCall:
         try:
             async with asyncio.timeout(limit.total_seconds()) as bound:
                 value = await self._call(found, arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A tool that calls `sys.exit` must not take the worker along.
             watch.cancelled.set()
             if isinstance(error, TimeoutError) and bound.expired():
                 return _result(record, _out_of_time(limit, found), "timed_out")
@@ -114,7 +115,7 @@ class _Watch:
         progress, self._progress = self._progress, None
         if progress is None:
             return None
-        return ToolPreview(tool_use_id=self._record.tool_use_id, progress=progress[-4000:])
+        return ToolPreview(tool_use_id=self._record.tool_use_id, progress=_utf8(progress[-4000:]))
 
 
 def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
@@ -132,10 +133,10 @@ def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
 def _converted(record: RunToolInput, value: object) -> RunToolResult:
     try:
         content = _content(value)
+        size = len(to_json(content))
     except (PydanticSerializationError, ValueError) as error:
         text = f"The tool returned a {type(value).__name__} that cannot be written as JSON: {error}"
         return _result(record, text, "error")
-    size = len(to_json(content))
     if size > RESULT_LIMIT_BYTES:
         text = f"The tool returned {size:,} bytes; the limit is {RESULT_LIMIT_BYTES:,}. Ask for less at a time."
         return _result(record, text, "error")
@@ -155,7 +156,14 @@ def _content(value: object) -> tuple[ContentBlock, ...]:
 
 
 def _result(record: RunToolInput, text: str, outcome: ToolOutcome) -> RunToolResult:
-    return RunToolResult(tool_use_id=record.tool_use_id, content=(TextBlock(text=text[:10_000]),), outcome=outcome)
+    return RunToolResult(
+        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:10_000])),), outcome=outcome
+    )
+
+
+def _utf8(text: str) -> str:
+    """The text without what JSON cannot carry, such as the raw bytes of a file's name."""
+    return text.encode(errors="replace").decode()
 
 
 def _explain(error: ValidationError) -> str:

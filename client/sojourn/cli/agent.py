@@ -7,7 +7,7 @@ import typer
 
 from sojourn.cli.command import Cli, command
 from sojourn.cli.definition import read_definition
-from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, ModelRef, parse
+from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, parse
 
 app = typer.Typer(help="Agents: versioned definitions that sessions run.", no_args_is_help=True)
 
@@ -115,7 +115,7 @@ def _definition(file: Path | None, options: dict[str, object]) -> AgentDefinitio
         return read_definition(file)
     if "name" not in options or "model" not in options:
         raise InvalidRequestError("a new agent needs a file, or --name and --model")
-    return parse(AgentDefinition, {**options, "model": ModelRef.of(str(options["model"]))})
+    return parse(AgentDefinition, options)
 
 
 def _show(cli: Cli, agent: AgentVersion) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Durable AI-agent sessions on Temporal.",
     epilog=HELP,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for register in (worker.register, chat.register):
@@ -27,7 +28,10 @@ cluster.register(app)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"sojourn {version('sojourn')}")
+        try:
+            print(f"sojourn {version('sojourn')}")
+        except PackageNotFoundError:
+            print("sojourn (from source)")
         raise typer.Exit
 
 
@@ -47,7 +51,7 @@ def _demo(context: typer.Context) -> None:
     """Show what sojourn does, from start to end: no account, no key, no server needed."""
     from sojourn.cli.demo import demo
 
-    program = typer.Typer(add_completion=False)
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command()(demo)
     program(context.args, prog_name=context.command_path, standalone_mode=False)
 

@@ -8,7 +8,7 @@ from sojourn.cli.command import Cli, command
 from sojourn.cli.dialog import Dialog
 from sojourn.cli.prompt import open_prompt
 from sojourn.client import AgentRuntime, SessionHandle
-from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, ModelRef, parse
+from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, parse
 from sojourn.types.id import new_agent_id
 
 ECHO = "scripted:echo"
@@ -68,5 +68,5 @@ def _ad_hoc(cli: Cli, model: str | None, system: str | None, tools: list[str]) -
     """An agent for one session, which carries the definition itself; none is stored."""
     if model is None:
         cli.out.note(f"talking to {ECHO}, which repeats what you say; choose with --model or --agent")
-    given = {"name": "chat", "model": ModelRef.of(model or ECHO), "system": system, "tools": tools}
+    given = {"name": "chat", "model": model or ECHO, "system": system, "tools": tools}
     return AgentVersion(id=new_agent_id(), version=1, definition=parse(AgentDefinition, given))

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sojourn.cli.folder import claim
 from sojourn.types import ModelRef
 
 
@@ -26,10 +28,12 @@ def demo(
 
     if model is not None:
         ModelRef.of(model)
-    with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as folder:
-        code = asyncio.run(_until_signal(play(keep or Path(folder), model=model, keep=keep is not None)))
-    if code:
-        raise typer.Exit(code)
+    with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as temporary:
+        folder = keep or Path(temporary)
+        with claim(folder):
+            code = asyncio.run(_until_signal(play(folder, model=model, keep=keep is not None)))
+    # Not typer's Exit: the command also runs inside another one, which would lose the code.
+    sys.exit(code)
 
 
 async def _until_signal(work: Coroutine[None, None, bool]) -> int:

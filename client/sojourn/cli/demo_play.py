@@ -56,13 +56,13 @@ async def play(folder: Path, *, model: str | None, keep: bool) -> bool:
 
 async def _perform(server: EmbeddedServer, crew: Crew, screen: Screen, model: str | None) -> Evidence:
     runtime = AgentRuntime(server.client)
-    worker = await crew.start("worker")
+    worker = await crew.worker()
     screen.say(f"starting a worker: process {worker.pid}")
     agent = await runtime.create(definition(model))
     session = await runtime.start_session(agent, title="sojourn demo")
     screen.link("session", session.id)
     screen.link("Web UI", await _web_page(server, session))
-    reader = await crew.start("reader", session.id)
+    reader = await crew.reader(session.id)
     async with AgentRuntime.connect(crew.address) as second:
         stage = Stage(screen=screen, runtime=runtime, session=session, crew=crew, second=second)
         stage.patience = MODEL_PATIENCE if model else stage.patience
@@ -93,9 +93,10 @@ async def _scenes(stage: Stage, worker: DemoProcess) -> EventId:
 async def _evidence(stage: Stage, reader: DemoProcess, late: EventId, *, scripted: bool) -> Evidence:
     try:
         async with asyncio.timeout(stage.patience.total_seconds()):
-            elsewhere = [read_event(line) for line in (await reader.output()).splitlines()]
+            await reader.wait()
     except TimeoutError:
         raise DemoError("the reader in the other process did not see the end of the log") from None
+    elsewhere = [read_event(line) for line in stage.crew.streamed.read_text().splitlines()]
     return Evidence(
         log=await stage.runtime.list_events(stage.session),
         live=stage.events,

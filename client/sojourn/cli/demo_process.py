@@ -1,4 +1,4 @@
-"""The other processes of the demonstration: `demo_process worker ADDRESS` and `demo_process reader ADDRESS SESSION`.
+"""The other processes of the demonstration: `worker ADDRESS LEDGERS` and `reader ADDRESS SESSION FILE`.
 
 Both end when their standard input does, so that they never outlive the process that started them.
 """
@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -23,25 +22,21 @@ class DemoProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._killed = False
-        assert process.stdout is not None
-        self._output = asyncio.create_task(process.stdout.read())
 
     @classmethod
-    async def start(cls, *arguments: str, log: Path, environment: Mapping[str, str] | None = None) -> Self:
+    async def start(cls, *arguments: str, log: Path) -> Self:
         """Start it, in a process group of its own: a Ctrl-C at the terminal is not for it.
 
         Args:
             arguments: As on the command line.
-            log: Takes its standard error.
-            environment: Variables beside those of this process.
+            log: Takes what it says.
         """
-        with log.open("ab") as errors:
+        with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", __name__, *arguments),
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, **(environment or {})},
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         return cls(process)
@@ -61,9 +56,9 @@ class DemoProcess:
         """Whether it ended badly, and not by our hand."""
         return not self._killed and self.exit_code not in (None, 0)
 
-    async def output(self) -> str:
-        """All it wrote, once it has ended."""
-        return (await self._output).decode()
+    async def wait(self) -> None:
+        """Wait until it has ended by itself."""
+        await self._process.wait()
 
     async def kill(self) -> None:
         """``kill -9``: it gets no chance to do anything."""
@@ -77,25 +72,27 @@ class DemoProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(1):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
 
 
-async def serve(address: str) -> None:
+async def serve(address: str, ledgers: str) -> None:
     """Run a worker with the tools and the script of the demonstration."""
+    os.environ[desk.LEDGER_VARIABLE] = ledgers
     client = await connect_client(address)
     options = WorkerOptions(identity=f"demo worker {os.getpid()}")
     async with SojournWorker(client, tools=[desk], scripts={desk.SCRIPT: desk.answer}, options=options):
         await asyncio.Event().wait()
 
 
-async def read(address: str, session_id: str) -> None:
-    """Stream a session from its first event to its end, one line of JSON an event."""
+async def read(address: str, session_id: str, file: str) -> None:
+    """Stream a session from its first event to its end into a file, one line of JSON an event."""
     async with AgentRuntime.connect(address) as runtime:
-        async for event in runtime.stream_events(session_id, from_seq=0):
-            print(event.model_dump_json(), flush=True)
+        with open(file, "w") as output:  # noqa: ASYNC230 (a few lines; nothing else runs here)
+            async for event in runtime.stream_events(session_id, from_seq=0):
+                output.write(f"{event.model_dump_json()}\n")
 
 
 async def _until_parent_ends() -> None:
@@ -123,6 +120,5 @@ async def _main(role: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     asyncio.run(_main(*sys.argv[1:]))
-    sys.stdout.flush()
     # The interpreter's teardown may crash in Temporal's native library after a clean end (temporal.md §3.5).
     os._exit(0)

@@ -53,10 +53,12 @@ async def crash(stage: Stage, worker: DemoProcess, *, after: timedelta = IN_THE_
     stage.screen.say(f"kill -9 {worker.pid}: the worker is gone, in the middle of its calls")
     await worker.kill()
     killed, seen = time.monotonic(), (len(stage.events), len(stage.effects()))
-    worker = await stage.crew.start("worker")
+    worker = await stage.crew.worker()
     stage.screen.say(f"a new worker starts, process {worker.pid}; nobody tells it about the session")
     if _turn_end(stage, sent) is None:
-        await stage.until("the session to go on by itself", lambda: (len(stage.events), len(stage.effects())) > seen or None)
+        await stage.until(
+            "the session to go on by itself", lambda: (len(stage.events), len(stage.effects())) > seen or None
+        )
         stage.screen.say(f"{time.monotonic() - killed:.1f} s after the kill the session has gone on by itself")
     await _finish(stage, sent)
     stage.screen.say("the ledger of the outside world, by the tools' keys:")

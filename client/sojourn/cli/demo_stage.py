@@ -10,8 +10,17 @@ from typing import TypeVar
 from sojourn.cli.demo_process import DemoProcess
 from sojourn.cli.demo_screen import Screen
 from sojourn.client import AgentRuntime, SessionHandle
-from sojourn.testing.demo import LEDGER_VARIABLE, Effect, ledger_path, read_ledger
-from sojourn.types import EventDelta, EventId, EventStart, SessionEvent, SessionTerminated, ToolProgress, UserEvent
+from sojourn.testing.demo import Effect, ledger_path, read_ledger
+from sojourn.types import (
+    EventDelta,
+    EventId,
+    EventStart,
+    SessionEvent,
+    SessionId,
+    SessionTerminated,
+    ToolProgress,
+    UserEvent,
+)
 
 T = TypeVar("T")
 
@@ -32,17 +41,20 @@ class Crew:
 
     def __init__(self, address: str, folder: Path) -> None:
         self.address = address
-        self.ledgers = folder / "ledger"
+        self.ledgers = folder.absolute() / "ledger"
         self.ledgers.mkdir(parents=True, exist_ok=True)
         self.log = folder / "process.log"
+        self.streamed = folder.absolute() / "streamed.jsonl"
+        """What the reader has seen."""
         self._processes: list[DemoProcess] = []
 
-    async def start(self, role: str, *arguments: str) -> DemoProcess:
-        """Start a process of `sojourn.cli.demo_process`."""
-        environment = {LEDGER_VARIABLE: str(self.ledgers.absolute())}
-        process = await DemoProcess.start(role, self.address, *arguments, log=self.log, environment=environment)
-        self._processes.append(process)
-        return process
+    async def worker(self) -> DemoProcess:
+        """Start a worker."""
+        return await self._start("worker", self.address, str(self.ledgers))
+
+    async def reader(self, session_id: SessionId) -> DemoProcess:
+        """Start a process that streams the session as this one does."""
+        return await self._start("reader", self.address, session_id, str(self.streamed))
 
     def failure(self) -> int | None:
         """Exit code of a process that ended badly and was not killed by us."""
@@ -55,6 +67,11 @@ class Crew:
     async def stop(self) -> None:
         """End all of them."""
         await asyncio.gather(*(process.stop() for process in self._processes))
+
+    async def _start(self, *arguments: str) -> DemoProcess:
+        process = await DemoProcess.start(*arguments, log=self.log)
+        self._processes.append(process)
+        return process
 
 
 class Stage:
@@ -99,7 +116,8 @@ class Stage:
                     self._fail_early()
                     self._changed.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), 0.05)
+                        async with asyncio.timeout(0.05):
+                            await self._changed.wait()
                     if self.screen.silent_seconds > QUIET.total_seconds():
                         self.screen.waiting(f"waiting for {what}")
         except TimeoutError:

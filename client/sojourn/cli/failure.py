@@ -97,6 +97,9 @@ def report(error: Exception, *, as_json: bool) -> ExitCode:
         if not as_json:
             raise error
         kind = SojournError.kind
+    if not message:
+        # A group without a command has shown its help.
+        return code
     if as_json:
         print(json.dumps({"error": {"type": kind, "message": message}}, ensure_ascii=False), file=sys.stderr)
     else:
@@ -125,6 +128,6 @@ def _told(error: Exception) -> tuple[str | None, str, ExitCode]:
 
 
 def _usage(error: Exception, message: str) -> str:
-    context = getattr(error, "ctx", None)
+    context = getattr(error, "ctx", None) if message else None
     way_out = f"; see `{context.command_path} --help`" if context is not None else ""
     return f"{message[:1].lower()}{message[1:].rstrip('.')}{way_out}"

@@ -63,7 +63,8 @@ class Output:
         cells = [[printable(cell(value)).replace("\n", " ").replace("\t", " ") for value in row] for row in rows]
         if not self.console.is_terminal:
             for row in (columns, *cells):
-                self.line(Text("\t".join(row)))
+                # Rich would make spaces of the tabs.
+                print(*row, sep="\t")
             return
         table = Table(*columns, box=None, header_style="dim", pad_edge=False)
         table.columns[0].no_wrap = True

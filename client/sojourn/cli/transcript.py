@@ -26,6 +26,8 @@ from sojourn.types import (
     UserToolConfirmation,
 )
 
+_ANSWERS = {"allow": "allowed", "deny": "denied"}
+
 
 class Transcript:
     """Prints events. Text that was previewed is completed, not repeated."""
@@ -105,11 +107,15 @@ class Transcript:
             case UserCustomToolResult():
                 return Text.assemble(("  ← ", "red"), snippet(f"error: {blocks_text(event.content)}"))
             case UserToolConfirmation():
-                return Text(f"  {'allowed' if event.result == 'allow' else 'denied'}", style="dim")
+                return Text(f"  {_ANSWERS[event.result]}{_reason(event)}", style="dim")
             case ToolProgress():
                 return Text(f"  … {snippet(event.text)}", style="dim")
             case _:
                 return _state(event)
+
+
+def _reason(event: UserToolConfirmation) -> str:
+    return f": {snippet(event.deny_message)}" if event.deny_message else ""
 
 
 def _result(event: AgentToolResult) -> Text:

@@ -25,14 +25,18 @@ class TolerantJsonConverter(PydanticJSONPlainPayloadConverter):
         return adapter.validate_json(payload.data, extra="ignore")
 
 
+# The SDK makes a converter for every workflow and twice for every workflow task, so what it is made of is made once.
+_CONVERTERS = tuple(
+    TolerantJsonConverter() if isinstance(each, PydanticJSONPlainPayloadConverter) else each
+    for each in PydanticPayloadConverter().converters.values()
+)
+
+
 class TolerantPayloadConverter(CompositePayloadConverter):
     """`PydanticPayloadConverter` with the tolerant JSON converter in its place."""
 
     def __init__(self) -> None:
-        strict = PydanticPayloadConverter().converters.values()
-        super().__init__(
-            *(TolerantJsonConverter() if isinstance(c, PydanticJSONPlainPayloadConverter) else c for c in strict)
-        )
+        super().__init__(*_CONVERTERS)
 
 
 data_converter = dataclasses.replace(pydantic_data_converter, payload_converter_class=TolerantPayloadConverter)

@@ -51,7 +51,8 @@ def describe(
 ) -> str:
     """The session in a few lines of markdown: what it is doing, what it heard and said last, what it waits for."""
     why = f" ({reason.type})" if reason else ""
-    lines = [f"**{status.value}**{why}: turn {turn}, step {step}, {queued} message(s) in the queue"]
+    # The empty line makes what follows a list.
+    lines = [f"**{status.value}**{why}: turn {turn}, step {step}, {queued} message(s) in the queue", ""]
     if heard:
         lines.append(f"- user: {snippet(heard, length=_LONGEST)}")
     if said:
@@ -59,4 +60,4 @@ def describe(
     for call in waiting[:10]:
         verb = "result of" if call.kind == "custom" else "approval of"
         lines.append(f"- waits for the {verb} `{call.title or call.name}` (`{call.id}`)")
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()

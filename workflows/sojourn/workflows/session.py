@@ -87,25 +87,27 @@ class SessionWorkflow:
         self._snippets: dict[EventId, str] = {}
         self._turns = state.turns
         self._usage = state.usage
-        self._turn: Turn | None = None
-        self._open_turn = state.turn
         self._heard = self._said = ""
         self._ending: SessionStatus | None = None
         self._sealed = False
         self._agent_changed = False
+        self._open_turn = state.turn
+        # Made here, because messages to the run are handled before its main coroutine begins.
+        self._turn = self._make_turn(state.turn) if state.turn else None
 
     @workflow.run
     async def run(self, input: SessionInput) -> SessionResult:
         """Run turns until the session ends or gives way to its next run."""
-        while self._ending is None:
+        while self._ending is None or self._open_turn is not None:
             await workflow.wait_condition(self._has_work)
-            if self._ending is not None:
+            if self._ending is not None and self._open_turn is None:
                 break
-            if self._roll_over_due():
+            if self._ending is None and self._roll_over_due():
                 await self._continue_as_new()
             if self._open_turn is None:
                 self._begin_turn()
             await self._run_turn()
+        assert self._ending is not None
         return await self._seal(self._ending)
 
     # --- turns -----------------------------------------------------------------------------------------------------
@@ -124,10 +126,9 @@ class SessionWorkflow:
         self._board.move(SessionStatus.RUNNING)
         self._journal.say(SessionRunning(user_event_id=message))
 
-    async def _run_turn(self) -> None:
-        assert self._open_turn is not None
-        turn = self._turn = Turn(
-            self._open_turn,
+    def _make_turn(self, state: TurnState) -> Turn:
+        return Turn(
+            state,
             agent=self._agent.definition,
             journal=self._journal,
             board=self._board,
@@ -136,6 +137,10 @@ class SessionWorkflow:
             on_change=self._display.touch,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
+
+    async def _run_turn(self) -> None:
+        assert self._open_turn is not None
+        turn = self._turn = self._turn or self._make_turn(self._open_turn)
         try:
             reason = await turn.run()
         except TurnFailedError as error:

@@ -173,7 +173,9 @@ class Turn:
 
     async def _gate(self) -> bool:
         """Wait while paused. False when the pause goes on and the run should give way to the next."""
-        await workflow.wait_condition(lambda: not self._held or self._roll_over_due())
+        # Even a condition that holds yields, and what has been said would not ride along with the next activity.
+        if self._held:
+            await workflow.wait_condition(lambda: not self._held or self._roll_over_due())
         return not self._held
 
     # --- the model -------------------------------------------------------------------------------------------------
