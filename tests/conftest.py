@@ -253,7 +253,7 @@ class Stage:
         self.owner = Owner(f"test-{name}", "ada")
         self.runtime = self.another_runtime()
         self._runtimes = [self.runtime]
-        self._workers: list[SojournWorker] = []
+        self.workers: list[SojournWorker] = []
         self._probes: list[Probe] = []
 
     def another_runtime(self, **options: Any) -> AgentRuntime:
@@ -274,12 +274,12 @@ class Stage:
             options=replace(options, task_queue=self.task_queue),
         )
         await worker.__aenter__()
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     async def stop(self, worker: SojournWorker) -> None:
         """Stop a worker in order."""
-        self._workers.remove(worker)
+        self.workers.remove(worker)
         await worker.__aexit__(None, None, None)
 
     async def agent(
@@ -305,6 +305,10 @@ class Stage:
     async def open(self, agent: AgentHandle, **options: Any) -> Probe:
         """Start a session and watch it."""
         return self.watch(await self.runtime.start_session(agent, **options))
+
+    async def watched(self, starting: Awaitable[SessionHandle]) -> Probe:
+        """Watch a session that is being started."""
+        return self.watch(await starting)
 
     def watch(self, session: SessionHandle, *, checked: bool = True) -> Probe:
         """Watch a session; its log is checked at the end of the test."""
@@ -332,12 +336,12 @@ class Stage:
 
     async def check(self) -> None:
         for probe in self._probes:
-            await probe.check(served=bool(self._workers))
+            await probe.check(served=bool(self.workers))
 
     async def close(self) -> None:
         await asyncio.gather(*(probe.close() for probe in self._probes))
         await asyncio.gather(*(runtime.close() for runtime in self._runtimes))
-        await asyncio.gather(*(self.stop(worker) for worker in list(self._workers)))
+        await asyncio.gather(*(self.stop(worker) for worker in list(self.workers)))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -80,7 +80,7 @@ class Ended:
 class Sojourn(Protocol):
     """Runs the program to its end."""
 
-    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> Awaitable[Ended]: ...
+    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> Coroutine[Any, Any, Ended]: ...
 
 
 @pytest.fixture(scope="session")
@@ -98,13 +98,15 @@ async def agents(runtime: AgentRuntime) -> dict[str, str]:
     """Ids of agents by the name of their script."""
     asks = PermissionPolicy(tools={"get_weather": "ask"})
     definitions = [
-        AgentDefinition(
-            name="weather", model=ModelRef.of("scripted:weather"), tools=(WEATHER,), permission_policy=asks
-        ),
-        AgentDefinition(name="human", model=ModelRef.of("scripted:human"), tools=(ASK,)),
-        *(AgentDefinition(name=name, model=ModelRef.of(f"scripted:{name}")) for name in ("echo", "slow", "broken")),
+        AgentDefinition(name="weather", model=_scripted("weather"), tools=(WEATHER,), permission_policy=asks),
+        AgentDefinition(name="human", model=_scripted("human"), tools=(ASK,)),
+        *(AgentDefinition(name=name, model=_scripted(name)) for name in ("echo", "slow", "broken")),
     ]
     return {each.name: (await runtime.create(each)).id for each in definitions}
+
+
+def _scripted(name: str) -> ModelRef:
+    return ModelRef.of(f"scripted:{name}")
 
 
 @pytest.fixture
@@ -112,20 +114,15 @@ def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
     """The variables of the processes."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "SOJOURN_"))}
     keep = {name: value for name, value in keep.items() if not name.endswith("_API_KEY")}
+    terminal = {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
     ours = {"SOJOURN_TASK_QUEUE": TASK_QUEUE, "SOJOURN_WORKSPACE": "cli", "SOJOURN_USER": "ada"}
-    return {
-        **keep,
-        **ours,
-        "TEMPORAL_ADDRESS": server.address,
-        "HOME": str(tmp_path),
-        "NO_COLOR": "1",
-        "TERM": "xterm",
-        "PROMPT_TOOLKIT_NO_CPR": "1",
-    }
+    return {**keep, **ours, **terminal, "TEMPORAL_ADDRESS": server.address, "HOME": str(tmp_path)}
 
 
 @pytest.fixture
-def sojourn(environment: dict[str, str], tmp_path: Path) -> Sojourn:
+def sojourn(environment: dict[str, str], runtime: AgentRuntime, tmp_path: Path) -> Sojourn:
+    """Run the program; there is a worker."""
+
     async def run(*arguments: str, stdin: str = "", **variables: str) -> Ended:
         async with spawn(arguments, environment | variables, tmp_path) as process:
             out, err = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE)

@@ -1,8 +1,6 @@
-import json
+import asyncio
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 TOML = """
 name = "clerk"
@@ -37,19 +35,24 @@ async def test_agent_lives_from_create_to_archive(sojourn: Any, tmp_path: Path) 
     assert stale.code == 4
     assert stale.error["type"] == "conflict_error"
 
-    versions = (await sojourn("agents", "versions", agent, "--json")).document
+    versions, table, shown_text, missing = await asyncio.gather(
+        sojourn("agents", "versions", agent, "--json"),
+        sojourn("agents", "versions", agent),
+        sojourn("agents", "show", agent, "--version", "1"),
+        sojourn("agents", "show", agent, "--version", "7"),
+    )
 
-    assert [each["version"] for each in versions["data"]] == [2, 1]
-    assert "scripted:echo" in (await sojourn("agents", "versions", agent)).out
-    assert "permissions" in (await sojourn("agents", "show", agent, "--version", "1")).out
-    assert (await sojourn("agents", "show", agent, "--version", "7")).code == 3
+    assert [each["version"] for each in versions.document["data"]] == [2, 1]
+    assert "scripted:echo" in table.out
+    assert "permissions" in shown_text.out
+    assert missing.code == 3
 
     assert (await sojourn("agents", "archive", agent, "--json")).document == {"id": agent, "archived": True}
     assert (await sojourn("sessions", "start", agent)).code == 4
 
 
 async def test_agent_from_options_is_listed(sojourn: Any) -> None:
-    options = ("--name", "quick", "--model", "scripted:echo", "--system", "Be brief.", "--tools", "a", "--tools", "b")
+    options = ("--name", "quick", "--model", "scripted:echo", "--system", "Be brief.", "--tool", "a", "--tool", "b")
     created = (await sojourn("agents", "create", *options, "--json")).document
 
     assert [tool["name"] for tool in created["definition"]["tools"]] == ["a", "b"]
@@ -67,33 +70,22 @@ async def test_yaml_on_standard_input(sojourn: Any) -> None:
     assert created.document["definition"]["name"] == "yam"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.toml", 'name = "x"\nmodel = "scripted:echo"\ncolour = 1\n', "a.toml: colour: extra inputs"),
-        ("a.yaml", "name: x\nmodel: scripted:echo\nlimits: {max_steps: 0}\n", "a.yaml: limits.max_steps: "),
-        ("a.json", json.dumps({"name": "x", "model": "nobody"}), "a.json: model: no provider known"),
-        ("a.json", "{", "a.json: no valid JSON"),
-        ("a.toml", "=", "a.toml: no valid TOML"),
-        ("a.yaml", "[", "a.yaml: no valid YAML"),
-        ("a.txt", "", "a.txt: a file with '.txt' is not understood"),
-    ],
-)
-async def test_wrong_file_is_named_with_the_field(
-    sojourn: Any, tmp_path: Path, name: str, text: str, message: str
-) -> None:
-    (tmp_path / name).write_text(text)
+async def test_wrong_file_is_named_with_the_field(sojourn: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(TOML + "colour = 1\n")
 
-    ended = await sojourn("agents", "create", name, "--json")
+    ended = await sojourn("agents", "create", "a.toml", "--json")
 
     assert ended.code == 2
     assert ended.error["type"] == "invalid_request_error"
-    assert ended.error["message"].startswith(message)
+    assert ended.error["message"] == "a.toml: permission_policy.colour: extra inputs are not permitted"
 
 
 async def test_file_and_options_together_are_refused(sojourn: Any) -> None:
-    assert (await sojourn("agents", "create", "a.toml", "--name", "x")).code == 2
-    assert (await sojourn("agents", "create", "--name", "x")).code == 2
+    both, half = await asyncio.gather(
+        sojourn("agents", "create", "a.toml", "--name", "x"), sojourn("agents", "create", "--name", "x")
+    )
+
+    assert (both.code, half.code) == (2, 2)
 
 
 async def test_missing_file_is_said_in_one_line(sojourn: Any) -> None:

@@ -1,30 +1,29 @@
+import asyncio
 import socket
 from typing import Any
-
-import pytest
 
 NOWHERE = "127.0.0.1:1"
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("sessions", "--help"), ("demo", "--help"), ("up", "-h")])
-async def test_help_is_shown(sojourn: Any, arguments: tuple[str, ...]) -> None:
-    ended = await sojourn(*arguments)
+async def test_help_is_shown(sojourn: Any) -> None:
+    asked = (("--help",), ("sessions", "--help"), ("demo", "--help"), ("up", "-h"))
 
-    assert ended.code == 0, ended.err
-    assert "Usage: sojourn" in ended.out
+    for ended in await asyncio.gather(*(sojourn(*each) for each in asked)):
+        assert ended.code == 0, ended.err
+        assert "Usage: sojourn" in ended.out
 
 
 async def test_version_is_shown(sojourn: Any) -> None:
     assert (await sojourn("--version")).out.startswith("sojourn ")
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("sessions", "show"), ("sessions", "list", "--limit", "0")])
-async def test_wrong_usage_is_one_line(sojourn: Any, arguments: tuple[str, ...]) -> None:
-    ended = await sojourn(*arguments)
+async def test_wrong_usage_is_one_line(sojourn: Any) -> None:
+    wrong = (("nonsense",), ("sessions", "show"), ("sessions", "list", "--limit", "0"), ("up", "--port", "x"))
 
-    assert ended.code == 2
-    assert len(ended.err.splitlines()) == 1
-    assert "--help" in ended.err
+    for ended in await asyncio.gather(*(sojourn(*each) for each in wrong)):
+        assert ended.code == 2
+        assert len(ended.err.splitlines()) == 1
+        assert "--help" in ended.err
 
 
 async def test_wrong_usage_is_json_for_programs(sojourn: Any) -> None:

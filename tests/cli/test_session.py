@@ -1,8 +1,9 @@
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sojourn.client import AgentRuntime
-from sojourn.types import EventId
+from sojourn.types import EventId, Owner
 
 Park = Callable[[str], Awaitable[tuple[str, EventId]]]
 Settle = Callable[[str], Awaitable[Any]]
@@ -21,11 +22,13 @@ async def test_session_lives_from_start_to_deletion(sojourn: Any, agents: dict[s
 
     assert said.out == "You said: how are you\n"
 
-    shown = (await sojourn("sessions", "show", session, "--json")).document
+    shown, text = await asyncio.gather(
+        sojourn("sessions", "show", session, "--json"), sojourn("sessions", "show", session)
+    )
 
-    assert shown["title"] == "Greeting"
-    assert shown["metadata"] == {"a": "b=c"}
-    assert "Greeting" in (await sojourn("sessions", "show", session)).out
+    assert shown.document["title"] == "Greeting"
+    assert shown.document["metadata"] == {"a": "b=c"}
+    assert "Greeting" in text.out
 
     paused = await sojourn("sessions", "pause", session, "--json")
 
@@ -65,17 +68,26 @@ async def test_wrong_metadata_is_refused(sojourn: Any, agents: dict[str, str]) -
 async def test_pending_call_is_confirmed(sojourn: Any, park: Park, settle: Settle) -> None:
     session, call = await park("weather")
 
-    pending = (await sojourn("sessions", "pending", session, "--json")).document["data"]
+    pending, text = await asyncio.gather(
+        sojourn("sessions", "pending", session, "--json"), sojourn("sessions", "pending", session)
+    )
 
-    assert pending == [{"id": call, "name": "get_weather", "kind": "confirmation", "input": {"city": "Paris"}}]
-    assert 'get_weather(city="Paris")' in (await sojourn("sessions", "pending", session)).out
+    assert pending.document["data"] == [
+        {"id": call, "name": "get_weather", "kind": "confirmation", "input": {"city": "Paris"}}
+    ]
+    assert 'get_weather(city="Paris")' in text.out
 
     assert (await sojourn("sessions", "confirm", session, call)).code == 0
     await settle(session)
 
-    assert (await sojourn("sessions", "deny", session, call)).code == 4
-    assert (await sojourn("sessions", "confirm", session, "sevt_none")).code == 3
-    assert "sunny in Paris" in (await sojourn("sessions", "events", session)).out
+    late, unknown, log = await asyncio.gather(
+        sojourn("sessions", "deny", session, call),
+        sojourn("sessions", "confirm", session, "sevt_none"),
+        sojourn("sessions", "events", session),
+    )
+
+    assert (late.code, unknown.code) == (4, 3)
+    assert "sunny in Paris" in log.out
 
 
 async def test_pending_call_is_denied(sojourn: Any, park: Park, settle: Settle) -> None:
@@ -129,25 +141,33 @@ async def test_waiting_too_long_ends_with_its_own_code(sojourn: Any, agents: dic
 
 
 async def test_list_is_filtered_and_paged(sojourn: Any, runtime: AgentRuntime, agents: dict[str, str]) -> None:
-    owner = {"SOJOURN_USER": "lister"}
+    lister = Owner("cli", "lister")
     for _ in range(2):
-        await sojourn("sessions", "start", agents["echo"], **owner)
+        await runtime.start_session(agents["echo"], owner=lister)
+    async with asyncio.timeout(10):
+        while len((await runtime.list_sessions(owner=lister)).data) < 2:
+            pass
 
     async def listed(*options: str) -> Any:
-        return (await sojourn("sessions", "list", "--json", *options, **owner)).document
+        return await sojourn("sessions", "list", *options, SOJOURN_USER="lister")
 
-    while len((await listed())["data"]) < 2:
-        pass
-    first = await listed("--limit", "1", "--agent", agents["echo"], "--status", "queued", "--status", "idle")
-    second = await listed("--limit", "1", "--page", first["next_page"])
+    first, parked, every, cursor, status, text = await asyncio.gather(
+        listed("--json", "--limit", "1", "--agent", agents["echo"], "--status", "queued", "--status", "idle"),
+        listed("--json", "--stop-reason", "requires_action"),
+        listed("--json", "--all-users"),
+        listed("--page", "zzz"),
+        listed("--status", "asleep"),
+        listed(),
+    )
+    second = await listed("--json", "--limit", "1", "--page", first.document["next_page"])
 
-    assert [len(page["data"]) for page in (first, second)] == [1, 1]
-    assert first["data"] != second["data"]
-    assert (await listed("--stop-reason", "requires_action"))["data"] == []
-    assert len((await listed("--all-users"))["data"]) >= 2
-    assert (await sojourn("sessions", "list", "--page", "zzz")).code == 2
-    assert (await sojourn("sessions", "list", "--status", "asleep")).code == 2
-    assert "stop reason" in (await sojourn("sessions", "list")).out
+    assert [len(page.document["data"]) for page in (first, second)] == [1, 1]
+    assert first.document["data"] != second.document["data"]
+    assert parked.document["data"] == []
+    assert len(every.document["data"]) >= 2
+    assert (cursor.code, status.code) == (2, 2)
+    assert len(text.out.splitlines()) == 3
+    assert text.out.startswith("id\tstatus\tstop reason\t")
 
 
 async def test_session_of_another_user_does_not_exist(sojourn: Any, park: Park) -> None:

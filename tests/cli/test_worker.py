@@ -1,9 +1,14 @@
 import json
+import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sojourn.client import connect_client
+from sojourn.types import ServerUnavailableError
 
 TOOLS = """
 from sojourn.activities import tool
@@ -63,3 +68,19 @@ async def test_up_keeps_sessions_until_the_next_start(start: Any, sojourn: Any, 
 
     assert process.returncode == 0
     assert again.out.splitlines() == ["you: hi", "You said: hi", "you: and again", "You said: and again"]
+
+
+async def test_server_of_up_is_kept_from_the_terminals_ctrl_c(start: Any) -> None:
+    """A Ctrl-C reaches the whole group; the server must outlive the worker, which is finishing its tools."""
+    async with start("up", "--port", "0", "--ui-port", "0", "--json") as process:
+        address = json.loads(await process.stdout.readline())["address"]
+        os.killpg(process.pid, signal.SIGSTOP)
+        answers = await connect_client(address)
+        os.killpg(process.pid, signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGINT)
+        await process.communicate()
+
+    assert answers.namespace == "default"
+    assert process.returncode == 0
+    with pytest.raises(ServerUnavailableError):
+        await connect_client(address, timeout=timedelta(seconds=1))

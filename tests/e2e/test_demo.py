@@ -12,6 +12,8 @@ import pytest
 
 from sojourn.cli.demo_check import Evidence, check
 from sojourn.testing.demo import Effect
+from sojourn.testing.protocol import Reply, Text
+from sojourn.testing.provider import FakeProvider, Fault
 from sojourn.types import (
     AgentMessage,
     AgentToolResult,
@@ -239,12 +241,13 @@ def test_a_model_that_goes_its_own_way_is_held_to_what_must_always_hold() -> Non
 
 
 @asynccontextmanager
-async def demonstration(folder: Path) -> AsyncGenerator["Run", None]:
+async def demonstration(folder: Path, *arguments: str, **environment: str) -> AsyncGenerator["Run", None]:
     """`sojourn demo` as a process; what it leaves behind is killed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from sojourn.cli import main; main()", "demo", "--keep", str(folder)),
+        *(sys.executable, "-c", "from sojourn.cli import main; main()", "demo", "--keep", str(folder), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **environment},
     )
     run = Run(process, folder)
     try:
@@ -303,6 +306,7 @@ async def test_demo_keeps_every_promise(tmp_path: Path) -> None:
     for words in (
         "/namespaces/default/workflows/default%2Fsesn_",
         "kill -9",
+        "waiting for the bank",
         "the session has gone on by itself",
         "allow sevt_",
         "(cut short)",
@@ -326,6 +330,33 @@ async def test_demo_fails_if_something_was_done_twice(tmp_path: Path) -> None:
     assert code == 1
     assert any("✗" in line and LEDGER in line for line in run.lines)
     assert any("checks failed" in line for line in run.lines)
+
+
+async def test_demo_runs_with_another_model(tmp_path: Path) -> None:
+    answers = [Reply([Text(text)]) for text in ("Castle.", "No.", "No.", "Once upon a time.", "Tram 28.")]
+    async with (
+        FakeProvider(*answers) as provider,
+        demonstration(
+            tmp_path, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
+        ) as run,
+    ):
+        code = await run.end()
+
+    assert code == 0, "\n".join(run.lines)
+    assert any("Tram 28." in line for line in run.lines)
+
+
+async def test_demo_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
+    async with (
+        FakeProvider(Fault(401, "no such key")) as provider,
+        demonstration(
+            tmp_path, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
+        ) as run,
+    ):
+        code = await run.end()
+
+    assert code == 1
+    assert "no such key" in run.lines[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

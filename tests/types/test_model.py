@@ -57,7 +57,9 @@ def test_server_of_ones_own_needs_its_address() -> None:
 
 
 def test_server_of_ones_own_with_its_address_is_taken() -> None:
-    found = parse(ModelRef, {"provider": "openai-compatible", "model": "m", "base_url": "http://localhost:8000/v1"})
+    found: ModelRef = parse(
+        ModelRef, {"provider": "openai-compatible", "model": "m", "base_url": "http://localhost:8000/v1"}
+    )
 
     assert found.base_url == "http://localhost:8000/v1"
 
@@ -74,7 +76,7 @@ def test_secret_in_a_definition_is_refused(secret: str) -> None:
 def test_secret_by_reference_is_taken_and_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
 
-    found = parse(ModelRef, {"provider": "openai", "model": "gpt-5", "api_key": "env:MY_KEY"})
+    found: ModelRef = parse(ModelRef, {"provider": "openai", "model": "gpt-5", "api_key": "env:MY_KEY"})
 
     assert found.api_key == "env:MY_KEY"
     assert "sk-secret" not in found.model_dump_json()

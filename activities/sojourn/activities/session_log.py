@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.activities.conversation import Conversation
 from sojourn.types.chain import ChainReader
@@ -30,6 +31,9 @@ class SessionLog:
         self._client = client
         self._workflow_id = workflow_id
         self._lock = asyncio.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
         self._reader: ChainReader | None = None
         self._start: SessionInput | None = None
         self._cursor: LogCursor | None = None
@@ -70,7 +74,13 @@ class SessionLog:
     async def _read(self, run_id: str) -> None:
         reader = self._reader or ChainReader(self._client, self._workflow_id, run_id)
         run = reader.run
-        records = await reader.read(wait=_PATIENCE)
+        try:
+            records = await reader.read(wait=_PATIENCE)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                # Perhaps the session was deleted and another has its id: the next attempt reads from the beginning.
+                self._forget()
+            raise
         if self._reader is None and run.previous_run_id:
             # A cold cache began with the latest run: the conversation begins with the first.
             self._reader = ChainReader(self._client, self._workflow_id, run.first_run_id)

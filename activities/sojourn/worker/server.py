@@ -1,15 +1,19 @@
 """The embedded Temporal server: the dev server of the `temporal` command line, tuned (temporal.md §4.11)."""
 
 import asyncio
+import os
 import shutil
 import socket
+import sys
 import sysconfig
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
+from tempfile import TemporaryDirectory
 
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
@@ -63,7 +67,7 @@ def temporal_binary() -> str:
 
 @asynccontextmanager
 async def embedded_server(
-    *, data: Path | None = None, port: int | None = None, ui_port: int | None = None
+    *, data: Path | None = None, port: int | None = None, ui_port: int | None = None, detached: bool = False
 ) -> AsyncGenerator[EmbeddedServer, None]:
     """Run a server while the block runs.
 
@@ -71,6 +75,8 @@ async def embedded_server(
         data: Folder for the database; ``None`` keeps everything in memory and forgets it.
         port: Port of the gRPC frontend; ``None`` takes a free one.
         ui_port: Port of the Web UI; ``None`` takes a free one.
+        detached: Keep the terminal's Ctrl-C from the server, so that it outlives the worker that stops in order. For
+            processes that handle every signal that ends them; the server of any other would stay behind.
 
     Raises:
         ServerNotReadyError: There is no `temporal` command, or the server did not start (its port may be taken).
@@ -80,19 +86,20 @@ async def embedded_server(
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     ui_port = ui_port or _free_port()
     try:
-        environment = await WorkflowEnvironment.start_local(
-            data_converter=data_converter,
-            port=port,
-            runtime=_quiet_runtime(),
-            ui=True,
-            ui_port=ui_port,
-            search_attributes=SEARCH_ATTRIBUTES,
-            dev_server_existing_path=binary,
-            dev_server_database_filename=str(data / "temporal.db") if data else None,
-            dev_server_log_level="error",
-            dev_server_extra_args=_arguments(persistent=data is not None),
-            dev_server_startup_timeout=timedelta(seconds=30),
-        )
+        with _launcher(binary) if detached else nullcontext(binary) as program:
+            environment = await WorkflowEnvironment.start_local(
+                data_converter=data_converter,
+                port=port,
+                runtime=_quiet_runtime(),
+                ui=True,
+                ui_port=ui_port,
+                search_attributes=SEARCH_ATTRIBUTES,
+                dev_server_existing_path=program,
+                dev_server_database_filename=str(data / "temporal.db") if data else None,
+                dev_server_log_level="error",
+                dev_server_extra_args=_arguments(persistent=data is not None),
+                dev_server_startup_timeout=timedelta(seconds=30),
+            )
     except RuntimeError as error:
         raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
     async with environment:
@@ -101,6 +108,21 @@ async def embedded_server(
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
+
+
+@contextmanager
+def _launcher(binary: str) -> Generator[str, None, None]:
+    """A program that becomes the binary, in a process group of its own: the SDK can start none itself."""
+    if os.name == "nt":
+        yield binary
+        return
+    code = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    with TemporaryDirectory(prefix="sojourn-") as folder:
+        launcher = Path(folder) / "temporal"
+        launcher.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -IS -c {quote(code)} {quote(binary)} "$@"\n')
+        launcher.chmod(0o700)
+        # Where temporary files cannot be executed, the server is stopped by Ctrl-C together with the worker.
+        yield str(launcher) if os.access(launcher, os.X_OK) else binary
 
 
 async def _keep_history(client: Client) -> None:

@@ -1,6 +1,5 @@
 """The tree of commands."""
 
-import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -66,10 +65,6 @@ def run() -> int:
         ended = app(prog_name="sojourn", standalone_mode=False)
     except (EOFError, KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads any more; without this Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.BROKEN_PIPE
     except Exception as error:
         return report(error, as_json="--json" in sys.argv)
     return ended if isinstance(ended, int) else ExitCode.OK

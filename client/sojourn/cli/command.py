@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
+from sojourn.cli.failure import ExitCode
 from sojourn.cli.output import Output
 from sojourn.client import AgentRuntime
 from sojourn.types import Owner, parse
@@ -92,7 +95,12 @@ def _with_options(function: Command[P], *, connects: bool) -> Callable[..., int 
     def run(**values: Any) -> int | None:
         connection = Connection(**{each.name: values.pop(each.name) for each in shared})
         cli = Cli(Output(as_json=values.pop("as_json")), connection)
-        return asyncio.run(function(cli, **values))  # type: ignore[call-arg]
+        try:
+            return asyncio.run(function(cli, **values))  # type: ignore[call-arg]
+        except BrokenPipeError:
+            # Nobody reads any more; without this Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.BROKEN_PIPE
 
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *shared)]
     # Typer reads a command's options from its signature.

@@ -11,7 +11,7 @@ from sojourn.cli import demo_scene as scene
 from sojourn.cli.demo_check import Evidence, check
 from sojourn.cli.demo_process import DemoProcess
 from sojourn.cli.demo_screen import Screen
-from sojourn.cli.demo_stage import MODEL_PATIENCE, Crew, DemoError, Stage
+from sojourn.cli.demo_stage import Crew, DemoError, ModelError, Stage
 from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.testing.demo import definition
 from sojourn.types import EventId, SojournError
@@ -32,12 +32,13 @@ async def play(folder: Path, *, model: str | None, keep: bool) -> bool:
         Whether every promise was kept.
     """
     screen, begun = Screen(), time.monotonic()
-    screen.say("starting a Temporal server in this folder: " + str(folder))
-    async with embedded_server(data=folder) as server, _crew(server, folder) as crew:
+    screen.say(f"starting a Temporal server, with its data in {folder}")
+    async with embedded_server(data=folder) as server, _runtime(server) as runtime, _crew(server, folder) as crew:
         try:
-            evidence = await _perform(server, crew, screen, model)
+            evidence = await _perform(server, crew, runtime, screen, model)
         except (DemoError, SojournError) as error:
-            screen.complain(crew.complaints())
+            if not isinstance(error, ModelError):
+                screen.complain(crew.complaints())
             screen.verdict(f"The demonstration failed: {error}", good=False)
             return False
     checks = check(evidence)
@@ -54,8 +55,9 @@ async def play(folder: Path, *, model: str | None, keep: bool) -> bool:
     return not broken
 
 
-async def _perform(server: EmbeddedServer, crew: Crew, screen: Screen, model: str | None) -> Evidence:
-    runtime = AgentRuntime(server.client)
+async def _perform(
+    server: EmbeddedServer, crew: Crew, runtime: AgentRuntime, screen: Screen, model: str | None
+) -> Evidence:
     worker = await crew.worker()
     screen.say(f"starting a worker: process {worker.pid}")
     agent = await runtime.create(definition(model))
@@ -64,14 +66,11 @@ async def _perform(server: EmbeddedServer, crew: Crew, screen: Screen, model: st
     screen.link("Web UI", await _web_page(server, session))
     reader = await crew.reader(session.id)
     async with AgentRuntime.connect(crew.address) as second:
-        stage = Stage(screen=screen, runtime=runtime, session=session, crew=crew, second=second)
-        stage.patience = MODEL_PATIENCE if model else stage.patience
+        stage = Stage(screen=screen, runtime=runtime, session=session, crew=crew, second=second, scripted=model is None)
         async with stage.watched():
             late = await _scenes(stage, worker)
     screen.say(f"reading the log again, and what process {reader.pid} has streamed meanwhile")
-    evidence = await _evidence(stage, reader, late, scripted=model is None)
-    await runtime.close()
-    return evidence
+    return await _evidence(stage, reader, late)
 
 
 async def _scenes(stage: Stage, worker: DemoProcess) -> EventId:
@@ -90,7 +89,7 @@ async def _scenes(stage: Stage, worker: DemoProcess) -> EventId:
     return late
 
 
-async def _evidence(stage: Stage, reader: DemoProcess, late: EventId, *, scripted: bool) -> Evidence:
+async def _evidence(stage: Stage, reader: DemoProcess, late: EventId) -> Evidence:
     try:
         async with asyncio.timeout(stage.patience.total_seconds()):
             await reader.wait()
@@ -105,8 +104,17 @@ async def _evidence(stage: Stage, reader: DemoProcess, late: EventId, *, scripte
         ledger=stage.effects(),
         previews=stage.previews,
         late=late,
-        scripted=scripted,
+        scripted=stage.scripted,
     )
+
+
+@asynccontextmanager
+async def _runtime(server: EmbeddedServer) -> AsyncGenerator[AgentRuntime, None]:
+    runtime = AgentRuntime(server.client)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
 
 
 @asynccontextmanager

@@ -32,9 +32,10 @@ class Screen:
         """What the demonstration does."""
         self._line(Text.assemble(("  ▸ ", "bold blue"), (text, "blue")))
 
-    def link(self, label: str, url: str) -> None:
-        """Something to open."""
-        self._line(Text.assemble((f"  {label:<9}", "dim"), (url, f"cyan link {url}")))
+    def link(self, label: str, text: str) -> None:
+        """Something to open or to copy."""
+        style = f"cyan link {text}" if text.startswith("http") else "cyan"
+        self._line(Text.assemble((f"  {label:<9}", "dim"), (text, style)))
 
     def waiting(self, text: str) -> None:
         """A sign of life."""

@@ -36,6 +36,10 @@ class DemoError(Exception):
     """The demonstration cannot go on."""
 
 
+class ModelError(DemoError):
+    """The model gave no answer; nothing of ours is to blame."""
+
+
 class Crew:
     """The processes beside this one."""
 
@@ -78,7 +82,14 @@ class Stage:
     """One session, watched from its first event on."""
 
     def __init__(
-        self, *, screen: Screen, runtime: AgentRuntime, session: SessionHandle, crew: Crew, second: AgentRuntime
+        self,
+        *,
+        screen: Screen,
+        runtime: AgentRuntime,
+        session: SessionHandle,
+        crew: Crew,
+        second: AgentRuntime,
+        scripted: bool,
     ) -> None:
         self.screen = screen
         self.runtime = runtime
@@ -86,7 +97,8 @@ class Stage:
         self.crew = crew
         self.second = second
         """Another connection to the server, as another client would have."""
-        self.patience = PATIENCE
+        self.scripted = scripted
+        self.patience = PATIENCE if scripted else MODEL_PATIENCE
         self.events: list[SessionEvent] = []
         self.previews: dict[EventId, str] = {}
         self.sent: list[EventId] = []

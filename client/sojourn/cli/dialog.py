@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
 
@@ -207,10 +208,13 @@ def _sigint(handler: Callable[[Callable[[], object]], None]) -> Generator[None, 
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, handler, task.cancel)
+    # Windows has no such handlers; there Ctrl-C cancels the task at once.
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGINT, handler, task.cancel)
     try:
         yield
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        if sys.platform != "win32":
+            loop.remove_signal_handler(signal.SIGINT)

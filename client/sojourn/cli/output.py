@@ -14,13 +14,20 @@ from sojourn.cli.render import event_line, printable
 from sojourn.types import Preview, SessionEvent
 
 
+class _Console(Console):
+    """A console that lets the command deal with a reader that went away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Output:
     """Where commands print. With ``as_json`` only JSON reaches standard output."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+        self.console = _Console(highlight=False, markup=False, soft_wrap=True)
+        self._errors = _Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
 
     def result(self, data: BaseModel | Mapping[str, object], *lines: RenderableType) -> None:
         """The outcome of a command: one JSON document, or lines."""

@@ -54,7 +54,7 @@ async def up(
     with claim(data), _signals() as stop:
         ports = {"port": free_port(port, "--port"), "ui_port": free_port(ui_port, "--ui-port")}
         async with (
-            embedded_server(data=data, **ports) as server,
+            embedded_server(data=data, detached=True, **ports) as server,
             SojournWorker(server.client, tools=tools or ()) as serving,
         ):
             _greet(cli, server, data, serving.tools.names)
@@ -98,18 +98,22 @@ def _prepare(log_level: str) -> None:
 
 @contextmanager
 def _signals() -> Generator[asyncio.Event, None, None]:
-    """An event that SIGINT or SIGTERM sets. A second signal ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """An event that Ctrl-C, SIGTERM or a closed terminal sets. A second signal cuts the orderly stop short."""
+    stop, task = asyncio.Event(), asyncio.current_task()
 
     def told() -> None:
-        if stop.is_set():
-            _leave(ExitCode.INTERRUPTED)
+        if stop.is_set() and task is not None:
+            task.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told)
-    yield stop
+    # Windows has no such handlers; there Ctrl-C cancels the task at once.
+    if sys.platform != "win32":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, told)
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        _leave(ExitCode.INTERRUPTED)
 
 
 def _leave(code: int = ExitCode.OK) -> NoReturn:

@@ -174,7 +174,10 @@ class _VersionFold:
         """Take the next event."""
         at = event.event_time.ToDatetime(tzinfo=UTC)
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED and not self._versions:
-            payloads = event.workflow_execution_started_event_attributes.input.payloads
+            attributes = event.workflow_execution_started_event_attributes
+            if attributes.workflow_type.name != AGENT_WORKFLOW:
+                raise AgentNotFoundError(self._agent_id)
+            payloads = attributes.input.payloads
             started = (await self._converter.decode(payloads, [AgentInput]))[0]
             self._add(started.definition, at)
         elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:

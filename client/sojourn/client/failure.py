@@ -61,7 +61,7 @@ def translated(
     except WorkflowUpdateFailedError as error:
         raise from_cause(error.cause) from None
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND and missing is not None and "namespace" not in error.message.lower():
+        if error.status is RPCStatusCode.NOT_FOUND and missing is not None and not _lacks_namespace(error):
             raise missing from None
         raise from_status(error, address) from None
 
@@ -80,6 +80,13 @@ def from_status(error: RPCError, address: str) -> SojournError:
     message = " ".join(error.message.split())
     if kind is ServerUnavailableError:
         return ServerUnavailableError(address)
+    if _lacks_namespace(error):
+        return ServerNotReadyError(f"{message.rstrip('.')}; create it, or name another in TEMPORAL_NAMESPACE")
     if "no mapping defined for search attribute" in message or ("is not defined" in message and "attribute" in message):
         return ServerNotReadyError(f"{message}; run `sojourn setup` once for this namespace")
     return kind(message)
+
+
+def _lacks_namespace(error: RPCError) -> bool:
+    """Whether nothing was found because the namespace itself does not exist."""
+    return error.status is RPCStatusCode.NOT_FOUND and error.message.lower().startswith("namespace ")

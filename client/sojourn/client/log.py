@@ -108,7 +108,8 @@ class SessionLogs:
 
     def _enter(self, workflow_id: str, run_id: str) -> SessionTail:
         tail = self._tails.get(workflow_id)
-        if tail is None or tail.failed:
+        # One that ended with another run belongs to a deleted session whose id is used again.
+        if tail is None or tail.failed or (tail.ended and tail.run_id != run_id):
             tail = self._tails[workflow_id] = SessionTail(self._client, workflow_id, run_id, self._budget)
         self._followers[workflow_id] = self._followers.get(workflow_id, 0) + 1
         return tail

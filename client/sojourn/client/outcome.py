@@ -58,7 +58,7 @@ class TurnWatch:
             SojournError: The turn came to something else; see `AgentRuntime.send_and_wait`.
             TimeoutError: ``timeout`` passed first.
         """
-        async with asyncio.timeout(timeout.total_seconds() if timeout else None):
+        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             async for event in patiently(events, check):
                 if (message := self._observe(event)) is not None:
                     return message
@@ -101,14 +101,14 @@ def _error(detail: ErrorDetail) -> SojournError:
 
 
 async def patiently(
-    events: AsyncGenerator[SessionEvent | Preview, None], check: Check
+    events: AsyncGenerator[SessionEvent | Preview, None], check: Check, *, silence: timedelta = SILENCE
 ) -> AsyncGenerator[SessionEvent | Preview, None]:
     """The events, asking ``check`` whenever none has come for a while."""
     upcoming: asyncio.Task[SessionEvent | Preview] | None = None
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait({upcoming}, timeout=SILENCE.total_seconds())
+            done, _ = await asyncio.wait({upcoming}, timeout=silence.total_seconds())
             if not done:
                 await check()
                 continue

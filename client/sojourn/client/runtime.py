@@ -514,22 +514,26 @@ class AgentRuntime:
             WorkerUnavailableError: No worker serves the task queue.
         """
         session_id, owner = self._session(session, owner)
-        located = await self._sessions.locate(session_id, owner)
-        with translated(self._address, missing=SessionNotFoundError(session_id)):
-            async with (
-                asyncio.timeout(timeout.total_seconds() if timeout else None),
-                self._logs.follow(
-                    located.workflow_id,
-                    located.run_id,
-                    history_length=located.history_length,
-                    from_seq=None,
-                    previews=False,
-                ) as follower,
-            ):
-                ended = await follower.settled(self._check_worker)
-        return await self.status(session_id, owner=owner) if ended else SessionStatus.IDLE
+        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+            while not await self._settled(session_id, owner):
+                await asyncio.sleep(0.02)
+        status = await self.status(session_id, owner=owner)
+        return status if status.is_terminal else SessionStatus.IDLE
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _settled(self, session_id: SessionId, owner: Owner) -> bool:
+        """Wait until no turn is in progress. False if something that was sent may not be in the log yet."""
+        located = await self._sessions.locate(session_id, owner)
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
+            async with self._logs.follow(
+                located.workflow_id,
+                located.run_id,
+                history_length=located.history_length,
+                from_seq=None,
+                previews=False,
+            ) as follower:
+                return await follower.settled(self._check_worker) or not located.in_task
 
     async def _check_worker(self) -> None:
         """Fail a wait that nobody will end.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     DeleteWorkflowExecutionRequest,
@@ -74,6 +75,8 @@ class Located:
     run_id: str
     history_length: int
     info: WorkflowExecutionInfo
+    in_task: bool = False
+    """Whether a workflow task is running; signals that come meanwhile enter history after it."""
 
     @property
     def status(self) -> SessionStatus:
@@ -161,7 +164,8 @@ class SessionStore:
         if info.type.name != SESSION_WORKFLOW or attribute(info, USER_ATTRIBUTE) != owner.user:
             raise missing
         self._remember(id, owner)
-        return Located(session_id, id, info.execution.run_id, info.history_length, info)
+        in_task = described.pending_workflow_task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
+        return Located(session_id, id, info.execution.run_id, info.history_length, info, in_task)
 
     async def send(self, session_id: SessionId, owner: Owner, events: Sequence[UserEvent]) -> list[UserEvent]:
         """Store events, all or none. They are accepted when this returns; the work comes after.

@@ -69,6 +69,7 @@ class SessionTail:
         self._in_flight: set[EventId] = set()
         self._queue: dict[EventId, None] = {}
         self._ended = False
+        self._left: set[str] = set()
         self._task = asyncio.create_task(self._follow())
 
     # --- for followers ---------------------------------------------------------------------------------------------
@@ -158,7 +159,10 @@ class SessionTail:
     def _is_past(self, run_id: str, event_id: int) -> bool:
         if self._ended or self._cursor is None:
             return self._ended
-        return self._reader.run_id != run_id or self._reader.event_id >= event_id
+        if run_id == self._reader.run_id:
+            return self._reader.event_id >= event_id
+        # Any other run is still to come, unless it was left behind, or was the latest just before this tail began.
+        return run_id in self._left
 
     async def _follow(self) -> None:
         pause = SHORT_POLL
@@ -188,10 +192,13 @@ class SessionTail:
         """One poll. True if it brought something or waited long."""
         wait = self._budget.wait_for(self)
         self._poked.clear()
-        run = self._reader.run
+        run, run_id = self._reader.run, self._reader.run_id
         page = await self._read(wait)
         if run.start is not None and self._cursor is None:
+            self._left.add(run.previous_run_id)
             self._begin(run.start, run.cursor())
+        if self._reader.run is not run:
+            self._left.add(run_id)
         if page is not None:
             self._take(page)
         return page is not None or wait > SHORT_POLL

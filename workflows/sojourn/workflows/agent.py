@@ -41,7 +41,8 @@ class AgentWorkflow:
         workflow.continue_as_new(
             self._input.model_copy(
                 update={"definition": self._definition, "version": self._version, "archived": self._archived}
-            )
+            ),
+            memo={AGENT_NAME_MEMO: self._definition.name, AGENT_VERSION_MEMO: self._version},
         )
 
     @workflow.update(name=UPDATE_AGENT_UPDATE)

@@ -18,7 +18,7 @@ from sojourn.workflows.turn import Turn, TurnFailedError, error_event
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.content import text_of
-    from sojourn.types.error import SessionClosedError, SessionStateError
+    from sojourn.types.error import InvalidRequestError, SessionClosedError, SessionStateError
     from sojourn.types.event import (
         SessionIdle,
         SessionPaused,
@@ -65,6 +65,7 @@ with workflow.unsafe.imports_passed_through():
         UpdateSessionInput,
     )
     from sojourn.types.usage import Usage
+    from sojourn.types.wire import parse
 
 
 @workflow.defn(name=SESSION_WORKFLOW)
@@ -197,11 +198,13 @@ class SessionWorkflow:
         self._journal.flush()
         self._board.publish()
         following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
+        # Without it the next run would show the memo that the first one was started with.
+        memo = {TITLE_MEMO: self._title, METADATA_MEMO: self._metadata}
         if workflow.info().is_target_worker_deployment_version_changed():
             # A pinned run would be followed by one on the same old version, and roll over again at once.
             upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
-            workflow.continue_as_new(following, initial_versioning_behavior=upgrade)
-        workflow.continue_as_new(following)
+            workflow.continue_as_new(following, memo=memo, initial_versioning_behavior=upgrade)
+        workflow.continue_as_new(following, memo=memo)
 
     def _state(self) -> SessionState:
         cursor = self._journal.cursor
@@ -292,10 +295,7 @@ class SessionWorkflow:
         """Change title or metadata at any time, the agent's snapshot between turns."""
         if change.title is not None:
             self._title = change.title
-        for key, value in (change.metadata or {}).items():
-            self._metadata.pop(key, None)
-            if value is not None:
-                self._metadata[key] = value
+        self._metadata = self._patched(change)
         if change.agent is not None:
             self._agent, self._agent_changed = change.agent, True
         workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata})
@@ -315,6 +315,14 @@ class SessionWorkflow:
             raise refuse(
                 SessionStateError("the agent of a session can change between turns only; wait until it is idle")
             )
+        try:
+            parse(SessionUpdated, {"metadata": self._patched(change)})
+        except InvalidRequestError as error:
+            raise refuse(error) from None
+
+    def _patched(self, change: UpdateSessionInput) -> dict[str, str]:
+        merged = {**self._metadata, **(change.metadata or {})}
+        return {key: value for key, value in merged.items() if value is not None}
 
     def _require(self, target: SessionStatus) -> None:
         if self._ending is not None or not may_move(self._board.status, target):

@@ -251,6 +251,9 @@ class Turn:
                 self._settle(call, call.result("error"))
             elif call.permission == "deny" and call.kind != "custom":
                 self._settle(call, call.result("denied"))
+        # The run before was left parked; the answers may have come already.
+        if self._board.below is SessionStatus.IDLE and not await self._park():
+            return False
         while self._calls.open:
             if not await self._run_ready():
                 return False
