@@ -27,8 +27,9 @@ from sojourn.types import (
 from sojourn.types.event import Event
 
 if TYPE_CHECKING:
-    from sojourn.client import AgentRuntime, SessionHandle
     from tests.conftest import Eventually, Probe, Stage
+
+    from sojourn.client import AgentRuntime, SessionHandle
 
 PATIENCE = 20
 

@@ -29,8 +29,9 @@ from sojourn.types.event import Event
 from sojourn.types.session import UpdateSessionInput
 
 if TYPE_CHECKING:
-    from sojourn.client import AgentRuntime, SessionHandle
     from tests.conftest import Probe, Stage
+
+    from sojourn.client import AgentRuntime, SessionHandle
 
 LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
 

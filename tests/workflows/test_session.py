@@ -84,13 +84,13 @@ async def test_the_model_sees_the_whole_conversation(stage: "Stage", played: "ty
     assert model.context(1) == [("user", "first"), ("assistant", "one"), ("user", "second")]
 
 
-async def test_a_tool_call_runs_and_its_result_reaches_the_model(
-    stage: "Stage", played: "type[PlayedModel]"
-) -> None:
+async def test_a_tool_call_runs_and_its_result_reaches_the_model(stage: "Stage", played: "type[PlayedModel]") -> None:
     def add(a: int, b: int) -> int:
         return a + b
 
-    model = played(ScriptedTurn(text="let me see", calls=[ScriptedCall("add", {"a": 2, "b": 3})]), ScriptedTurn(text="5"))
+    model = played(
+        ScriptedTurn(text="let me see", calls=[ScriptedCall("add", {"a": 2, "b": 3})]), ScriptedTurn(text="5")
+    )
     probe = await stage.session(script=model, tools=[add])
 
     answer = await probe.session.send_and_wait("add")
@@ -122,7 +122,9 @@ async def test_the_calls_of_one_step_run_in_parallel(stage: "Stage") -> None:
         return "right"
 
     probe = await stage.session(
-        ScriptedTurn(calls=[ScriptedCall("left"), ScriptedCall("right")]), ScriptedTurn(text="both"), tools=[left, right]
+        ScriptedTurn(calls=[ScriptedCall("left"), ScriptedCall("right")]),
+        ScriptedTurn(text="both"),
+        tools=[left, right],
     )
 
     answer = await probe.session.send_and_wait("go", timeout=timedelta(seconds=15))
@@ -165,7 +167,9 @@ async def test_sync_tools_run_in_threads_and_do_not_block_the_loop(stage: "Stage
         return "right"
 
     probe = await stage.session(
-        ScriptedTurn(calls=[ScriptedCall("left"), ScriptedCall("right")]), ScriptedTurn(text="both"), tools=[left, right]
+        ScriptedTurn(calls=[ScriptedCall("left"), ScriptedCall("right")]),
+        ScriptedTurn(text="both"),
+        tools=[left, right],
     )
 
     assert (await probe.session.send_and_wait("go")).text == "both"

@@ -30,9 +30,7 @@ STALLED = ScriptedTurn(text="half a", stall=True)
 DONE = ScriptedTurn(text="done")
 
 
-async def test_an_interrupt_keeps_the_partial_text_and_the_session(
-    stage: "Stage", played: "type[PlayedModel]"
-) -> None:
+async def test_an_interrupt_keeps_the_partial_text_and_the_session(stage: "Stage", played: "type[PlayedModel]") -> None:
     model = played(STALLED, DONE)
     probe = await stage.session(script=model)
     await probe.session.send("go")
@@ -157,9 +155,7 @@ async def test_a_tool_that_finishes_in_spite_of_the_interrupt_keeps_its_result(s
     assert probe.texts() == ["done"]
 
 
-async def test_an_interrupt_closes_the_calls_of_a_parked_session(
-    stage: "Stage", played: "type[PlayedModel]"
-) -> None:
+async def test_an_interrupt_closes_the_calls_of_a_parked_session(stage: "Stage", played: "type[PlayedModel]") -> None:
     def pay() -> str:
         return "paid"
 

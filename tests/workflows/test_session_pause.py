@@ -244,4 +244,3 @@ async def test_pause_and_resume_again_and_again(stage: "Stage") -> None:
     await probe.idle(2)
 
     assert len(probe.of(SessionPaused)) == len(probe.of(SessionResumed)) == 5
-

@@ -184,9 +184,7 @@ async def test_a_pause_is_carried(stage: "Stage") -> None:
     assert probe.texts()[-1] == "You said: one"
 
 
-async def test_an_instruction_that_waits_for_a_message_is_carried(
-    stage: "Stage", played: "type[PlayedModel]"
-) -> None:
+async def test_an_instruction_that_waits_for_a_message_is_carried(stage: "Stage", played: "type[PlayedModel]") -> None:
     model = played(DONE)
     probe = await stage.session(script=model, roll_over=SOON)
     await probe.session.send(SystemMessage(content=(TextBlock(text="be brief"),)))

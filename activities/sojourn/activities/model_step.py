@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.conversation import Conversation
 from sojourn.activities.model import (
@@ -229,4 +229,7 @@ def _on_request() -> bool:
 
 
 def _application_error(failure: ModelFailure) -> ApplicationError:
-    return ApplicationError(failure.message, failure, type=MODEL_ERROR, non_retryable=True)
+    # Benign: the log of the session tells it, so the worker need not print a traceback for every refused request.
+    return ApplicationError(
+        failure.message, failure, type=MODEL_ERROR, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+    )

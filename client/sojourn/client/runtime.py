@@ -379,12 +379,12 @@ class AgentRuntime:
             SessionNotFoundError: There is none, or it is another owner's.
         """
         session_id, owner = self._session(session, owner)
-        located = await self._sessions.locate(session_id, owner)
+        run_id, history_length = await self._sessions.entry(session_id, owner, from_seq=from_seq)
         with translated(self._address, missing=SessionNotFoundError(session_id)):
             async with self._logs.follow(
-                located.workflow_id,
-                located.run_id,
-                history_length=located.history_length,
+                f"{owner.workspace}/{session_id}",
+                run_id,
+                history_length=history_length,
                 from_seq=from_seq,
                 previews=previews,
             ) as follower:

@@ -92,7 +92,8 @@ class SessionStore:
         self._client = client
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        # The value is the run that a session was started with here, until it has been followed once.
+        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def start(
         self,
@@ -122,17 +123,17 @@ class SessionStore:
             roll_over=roll_over,
         )
         await check_size(self._client, input)
-        await self._start(input, events)
-        self._remember(workflow_id(owner.workspace, input.session_id), owner)
+        run_id = await self._start(input, events)
+        self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
 
-    async def _start(self, input: SessionInput, events: list[UserEvent]) -> None:
+    async def _start(self, input: SessionInput, events: list[UserEvent]) -> str:
         signal = UserEvents(sent=tuple(events))
         await check_size(self._client, signal)
         starts = any(event.type == "user.message" for event in events)
         status = SessionStatus.RUNNING if starts else SessionStatus.QUEUED
         with translated(self._address, taken=SessionExistsError(input.session_id)):
-            await self._client.start_workflow(
+            handle = await self._client.start_workflow(
                 SESSION_WORKFLOW,
                 input,
                 id=workflow_id(input.owner.workspace, input.session_id),
@@ -144,6 +145,22 @@ class SessionStore:
                 start_signal=USER_EVENTS_SIGNAL if events else None,
                 start_signal_args=[signal] if events else [],
             )
+        return handle.first_execution_run_id or ""
+
+    async def entry(self, session_id: SessionId, owner: Owner, *, from_seq: int | None) -> tuple[str, int]:
+        """The run to follow a session from, and how many history events it has at least.
+
+        The whole log of a session that was started here is followed without asking, the first time.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        known = (workflow_id(owner.workspace, session_id), owner.user)
+        if from_seq == 0 and (run_id := self._known.get(known)):
+            self._known[known] = ""
+            return run_id, 0
+        located = await self.locate(session_id, owner)
+        return located.run_id, located.history_length
 
     async def locate(self, session_id: SessionId, owner: Owner) -> Located:
         """Find a session of this owner.
@@ -358,8 +375,8 @@ class SessionStore:
             closed_at=closed_at(info),
         )
 
-    def _remember(self, workflow_id: str, owner: Owner) -> None:
-        self._known[workflow_id, owner.user] = None
+    def _remember(self, workflow_id: str, owner: Owner, *, run_id: str = "") -> None:
+        self._known[workflow_id, owner.user] = run_id
         if len(self._known) > 10_000:
             self._known.popitem(last=False)
 

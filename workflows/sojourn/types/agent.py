@@ -1,7 +1,8 @@
 """What an agent is: the definition that users write, and its versions."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
@@ -120,6 +121,23 @@ class AgentDefinition(Wire):
     permission_policy: PermissionPolicy = PermissionPolicy()
     limits: Limits = Limits()
     metadata: Metadata = {}
+
+    if TYPE_CHECKING:
+        # What the validators take, for type checkers, which see only what the fields hold.
+        def __init__(
+            self,
+            *,
+            name: str,
+            model: ModelRef | str,
+            system: str | None = None,
+            description: str | None = None,
+            tools: Sequence[FunctionTool | CustomTool | AgentToolset | McpToolset | str] = (),
+            mcp_servers: Sequence[McpServer] = (),
+            skills: Sequence[Skill] = (),
+            permission_policy: PermissionPolicy = ...,
+            limits: Limits = ...,
+            metadata: Mapping[str, str] = ...,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _consistent(self) -> "AgentDefinition":

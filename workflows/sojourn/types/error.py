@@ -80,9 +80,10 @@ class InvalidRequestError(SojournError):
     def from_validation(cls, error: "ValidationError") -> Self:
         """Name the path and the fault of the first wrong field."""
         first = error.errors(include_url=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"]) or "body"
+        path = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        return cls(f"{path}: {message[:1].lower()}{message[1:]}", param=path)
+        text = f"{message[:1].lower()}{message[1:]}"
+        return cls(f"{path}: {text}" if path else text, param=path or None)
 
 
 class ModelNotFoundError(InvalidRequestError):

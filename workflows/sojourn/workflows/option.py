@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
-HEARTBEAT_TIMEOUT = timedelta(seconds=3)
+HEARTBEAT_TIMEOUT = timedelta(seconds=2.5)
 """A worker that died is noticed after this; activities beat from a task of their own, several times a second."""
 
 MODEL_RETRY = RetryPolicy(
