@@ -38,7 +38,7 @@ def test_first_example_prints_the_answer() -> None:
         [sys.executable, ROOT / "examples/quickstart.py"], capture_output=True, text=True, timeout=60, check=False
     )
 
-    assert (ran.returncode, ran.stdout.strip()) == (0, "It is sunny in Lisbon, at 24 °C.")
+    assert (ran.returncode, ran.stdout.strip()) == (0, "Sunny, at 24 °C.")
 
 
 def test_tool_example_makes_the_tools_it_shows() -> None:
@@ -94,7 +94,7 @@ def test_errors_that_are_named_exist() -> None:
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-    assert set(re.findall(r"make ([a-z-]+)", README)) - {"or"} <= targets
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE)) <= targets
 
 
 def test_files_that_are_linked_exist() -> None:

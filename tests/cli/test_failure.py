@@ -31,9 +31,14 @@ def test_every_family_has_its_code(error: SojournError, code: int) -> None:
     assert exit_code(error) == code
 
 
-def test_unexpected_error_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        report(ZeroDivisionError("oh"), as_json=False)
+def test_unexpected_error_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        1 / 0  # noqa: B018 (it is there to fail)
+    except ZeroDivisionError as error:
+        code = report(error, as_json=False)
+
+    assert code is ExitCode.INTERNAL
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_unexpected_error_is_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

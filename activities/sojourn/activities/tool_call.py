@@ -79,8 +79,9 @@ class ToolCall:
             arguments = found.bind(call.input, _context(record, watch))
         except ValidationError as error:
             return _result(record, _explain(error), "error")
+        bound = asyncio.timeout(limit.total_seconds())
         try:
-            async with asyncio.timeout(limit.total_seconds()) as bound:
+            async with bound:
                 value = await self._call(found, arguments)
         except (Exception, SystemExit) as error:
             # A tool that calls `sys.exit` must not take the worker along.

@@ -1,5 +1,7 @@
 """The program `sojourn`."""
 
+import logging
+import os
 import sys
 
 __all__ = ["main"]
@@ -14,4 +16,10 @@ def main() -> None:
             raise
         print('error: the command line is not installed; run pip install "sojourn[cli]"', file=sys.stderr)
         sys.exit(2)
-    sys.exit(run())
+    code = run()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without Python's own teardown, which aborts (exit code -6 or -11) while threads of the SDK still end their calls:
+    # after a worker, and after a connection that was given up. A supervisor would count a crash.
+    os._exit(code)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from enum import IntEnum
 
 from rich.console import Console
@@ -84,18 +85,16 @@ def exit_code(error: SojournError) -> ExitCode:
 
 
 def report(error: Exception, *, as_json: bool) -> ExitCode:
-    """Tell the error on standard error, in one line or as JSON.
+    """Tell the error on standard error, in one line or as JSON; a bug of ours with its traceback.
 
     Returns:
         What to end the process with.
-
-    Raises:
-        Exception: It is a bug of ours; its traceback helps more than a line.
     """
     kind, message, code = _told(error)
     if kind is None:
         if not as_json:
-            raise error
+            traceback.print_exception(error)
+            return code
         kind = SojournError.kind
     if not message:
         # A group without a command has shown its help.

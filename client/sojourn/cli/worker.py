@@ -8,12 +8,11 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sojourn.cli.command import Cli, command
-from sojourn.cli.failure import ExitCode
 from sojourn.cli.folder import claim, free_port
 from sojourn.client import missing_search_attributes
 from sojourn.types import InvalidRequestError, SojournError
@@ -60,7 +59,6 @@ async def up(
             _greet(cli, server, data, serving.tools.names)
             await stop.wait()
             cli.out.note("stopping; sessions go on at the next start")
-    _leave()
 
 
 async def worker(cli: Cli, tools: Tools = None, log_level: LogLevel = "info") -> None:
@@ -83,7 +81,6 @@ async def worker(cli: Cli, tools: Tools = None, log_level: LogLevel = "info") ->
                 )
                 await stop.wait()
                 cli.out.note("stopping; running work gets ten seconds")
-    _leave()
 
 
 def _prepare(log_level: str) -> None:
@@ -113,19 +110,7 @@ def _signals() -> Generator[asyncio.Event, None, None]:
     try:
         yield stop
     except asyncio.CancelledError:
-        _leave(ExitCode.INTERRUPTED)
-
-
-def _leave(code: int = ExitCode.OK) -> NoReturn:
-    """End the process without Python's teardown.
-
-    After a worker has run, the interpreter's teardown may abort while the SDK's threads still end (exit code -6 or
-    -11); a supervisor would count a crash.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        raise KeyboardInterrupt from None
 
 
 async def _warn_of_setup(cli: Cli, client: "Client") -> None:

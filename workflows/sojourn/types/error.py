@@ -77,13 +77,12 @@ class InvalidRequestError(SojournError):
         self.param = param
 
     @classmethod
-    def from_validation(cls, error: "ValidationError") -> Self:
-        """Name the path and the fault of the first wrong field."""
+    def from_validation(cls, error: "ValidationError", *, whole: str = "body") -> Self:
+        """Name the path and the fault of the first wrong field; ``whole`` stands for the path of everything."""
         first = error.errors(include_url=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
+        path = ".".join(str(part) for part in first["loc"]) or whole
         message = first["msg"].removeprefix("Value error, ")
-        text = f"{message[:1].lower()}{message[1:]}"
-        return cls(f"{path}: {text}" if path else text, param=path or None)
+        return cls(f"{path}: {message[:1].lower()}{message[1:]}", param=path)
 
 
 class ModelNotFoundError(InvalidRequestError):

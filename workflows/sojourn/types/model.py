@@ -85,7 +85,7 @@ class ModelRef(Wire):
         try:
             return cls.model_validate(text)
         except ValidationError as error:
-            raise ModelNotFoundError.from_validation(error) from None
+            raise ModelNotFoundError.from_validation(error, whole="model") from None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.model}"
