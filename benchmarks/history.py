@@ -108,7 +108,8 @@ async def _converse(talk: Talk, client: Client, turns: int, setting: Setting, na
         try:
             seconds.append(await talk.turn())
         except (RPCError, StopAsyncIteration) as error:
-            ended = f"{type(error).__name__}: {error}"
+            # The watched run was closed: Temporal terminates a workflow whose history passes 50 MB.
+            ended = str(error) or "its history was over the limit"
             break
         marks.append(await chain.mark())
     await talk.close()
@@ -154,7 +155,7 @@ def _rows(first: int, last: int, ours: Record, raw: Record, base: tuple[float, f
 
 def _total(ours: Record, raw: Record) -> Row:
     def text(record: Record) -> str:
-        end = f"; ended by the server ({record.ended[:60]})" if record.ended else ""
+        end = f"; ended by the server: {record.ended[:60]}" if record.ended else ""
         return f"{record.marks[-1].size_bytes / 1e6:.1f} MB after {len(record.marks) - 1} turns{end}"
 
     return Row("whole history", text(ours), text(raw), figures={"ours_bytes": float(ours.marks[-1].size_bytes)})

@@ -17,6 +17,7 @@ RULES = (
     "agent_default",
     "worker_default",
 )
+ABOUT_THE_TOOL, DEFAULTS = RULES[:5], RULES[5:]
 CHOICES: tuple[Permission | None, ...] = (None, "allow", "ask", "deny")
 
 
@@ -45,11 +46,25 @@ def test_a_rule_alone_decides(rule: str, choice: Permission) -> None:
     assert evaluated({rule: choice}) == choice
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_deny_beats_everything_wherever_it_stands(rule: str) -> None:
+@pytest.mark.parametrize("rule", ABOUT_THE_TOOL)
+def test_deny_beats_every_other_rule_wherever_it_stands(rule: str) -> None:
     rules: dict[str, Permission | None] = dict.fromkeys(RULES, "allow")
 
     assert evaluated({**rules, rule: "deny"}) == "deny"
+
+
+@pytest.mark.parametrize("rule", DEFAULTS)
+def test_deny_beats_every_other_default_wherever_it_stands(rule: str) -> None:
+    rules: dict[str, Permission | None] = dict.fromkeys(DEFAULTS, "allow")
+
+    assert evaluated({**rules, rule: "deny"}) == "deny"
+
+
+@pytest.mark.parametrize("rule", ABOUT_THE_TOOL)
+def test_default_of_deny_has_exceptions(rule: str) -> None:
+    rules: dict[str, Permission | None] = dict.fromkeys(DEFAULTS, "deny")
+
+    assert evaluated({**rules, rule: "allow"}) == "allow"
 
 
 @pytest.mark.parametrize("place", range(len(RULES) - 1))
@@ -62,7 +77,7 @@ def test_more_specific_rule_wins(place: int, wins: Permission, loses: Permission
 
 def test_every_combination_follows_the_order() -> None:
     for choices in product(CHOICES, repeat=len(RULES)):
-        said = [choice for choice in choices if choice is not None]
+        said = [choice for choice in choices[:5] if choice] or [choice for choice in choices[5:] if choice]
         expected = "deny" if "deny" in said else said[0] if said else "allow"
         if evaluated(dict(zip(RULES, choices, strict=True))) != expected:
             pytest.fail(f"{dict(zip(RULES, choices, strict=True))} is not {expected}")

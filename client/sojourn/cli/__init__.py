@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -18,8 +19,10 @@ def main() -> None:
         sys.exit(2)
     code = run()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Its reader may have gone away.
+        with suppress(OSError):
+            stream.flush()
     # Without Python's own teardown, which aborts (exit code -6 or -11) while threads of the SDK still end their calls:
     # after a worker, and after a connection that was given up. A supervisor would count a crash.
     os._exit(code)

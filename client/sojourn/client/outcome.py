@@ -66,6 +66,8 @@ class TurnWatch:
 
     def _observe(self, event: SessionEvent | Preview) -> AgentMessage | None:
         if isinstance(event, SessionTerminated):
+            if self._error is not None and event.status is SessionStatus.FAILED:
+                raise _error(self._error)
             raise SessionClosedError(self._session_id, status=event.status)
         if isinstance(event, SessionRunning) and event.user_event_id == self._message_id:
             self._begun = True

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from pydantic_core import PydanticSerializationError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
@@ -89,9 +90,13 @@ async def check_size(client: Client, value: object) -> list[Payload]:
     """The value as it goes to the server.
 
     Raises:
+        InvalidRequestError: It holds text that is no text, such as half of a surrogate pair.
         PayloadTooLargeError: The server would refuse it.
     """
-    payloads = await client.data_converter.encode([value])
+    try:
+        payloads = await client.data_converter.encode([value])
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise InvalidRequestError(f"content: cannot be written as JSON ({error}); send valid Unicode") from None
     size = sum(payload.ByteSize() for payload in payloads)
     if size > PAYLOAD_LIMIT_BYTES:
         raise PayloadTooLargeError(size, limit_bytes=PAYLOAD_LIMIT_BYTES)

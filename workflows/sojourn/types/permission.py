@@ -1,5 +1,6 @@
 """Who may run a tool: decided in code, never by the model."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sojourn.types.wire import Wire
@@ -29,9 +30,10 @@ def evaluate(
 ) -> Permission:
     """The permission that holds for one call.
 
-    A deny beats everything. Then the most specific rule wins: the tool's own configuration in the definition, the
-    session's, the agent's and the worker's exception for the tool, what the tool declared itself, and then the three
-    defaults in the same order. Nothing said means allow (design.md §4).
+    Rules about the tool come before defaults, so that a default of ``deny`` with exceptions is a list of what is
+    allowed. Among rules about the tool a deny beats all; then the most specific wins: the tool's own configuration in
+    the definition, the session's, the agent's and the worker's exception for it, and what it declared itself. The
+    defaults of session, agent and worker go by the same two principles. Nothing said means allow (design.md §4).
 
     Args:
         name: The tool's name.
@@ -43,7 +45,8 @@ def evaluate(
     """
     policies = (session, agent, worker)
     rules = [configured, *(policy.for_tool(name) for policy in policies), declared]
-    rules += [policy.default for policy in policies]
-    if "deny" in rules:
-        return "deny"
-    return next((rule for rule in rules if rule is not None), "allow")
+    return _decided(rules) or _decided([policy.default for policy in policies]) or "allow"
+
+
+def _decided(rules: Sequence[Permission | None]) -> Permission | None:
+    return "deny" if "deny" in rules else next((rule for rule in rules if rule is not None), None)

@@ -1,0 +1,26 @@
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+async def test_benchmark_runs_and_writes_both_sides(tmp_path: Path) -> None:
+    """Only that it runs: no time is asserted."""
+    output = tmp_path / "latest.json"
+    command = (str(BENCHMARKS / "run.py"), "--smoke", "--only", "turns", "--output", str(output))
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        said, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+    assert child.returncode == 0, said.decode()
+    (table,) = json.loads(output.read_text())["tables"]
+    assert table["name"] == "turns"
+    assert all(row["figures"] for row in table["rows"])
