@@ -170,7 +170,8 @@ class Probe:
 
     def results(self) -> dict[str, AgentToolResult]:
         """Results by the name of the tool."""
-        names = {use.id: use.name for use in [*self.of(AgentToolUse), *self.of(AgentCustomToolUse)]}
+        names = {use.id: use.name for use in self.of(AgentToolUse)}
+        names |= {use.id: use.name for use in self.of(AgentCustomToolUse)}
         return {names[result.tool_use_id]: result for result in self.of(AgentToolResult)}
 
     def story(self) -> list[str]:
@@ -179,7 +180,8 @@ class Probe:
 
     async def count(self) -> int:
         """How many events the workflow itself has counted."""
-        return (await self.query(AGENT_STATE_QUERY, AgentState)).seq
+        state: AgentState = await self.query(AGENT_STATE_QUERY, AgentState)
+        return state.seq
 
     async def query(self, name: str, kind: type[Any]) -> Any:
         """Ask the workflow itself."""
@@ -362,7 +364,7 @@ def _eventually() -> Eventually:
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110 (what is waited for cannot be watched)
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"never came true: {what}") from None

@@ -57,7 +57,7 @@ def test_tool_example_makes_the_tools_it_shows() -> None:
 
 
 def test_agent_file_is_a_definition() -> None:
-    definition = parse(AgentDefinition, tomllib.loads(blocks("toml")[0]))
+    definition: AgentDefinition = parse(AgentDefinition, tomllib.loads(blocks("toml")[0]))
 
     assert definition.permission_policy.for_tool("refund") == "ask"
     assert definition.limits.max_steps == 20
@@ -75,7 +75,9 @@ def test_commands_and_their_options_exist(command: list[str]) -> None:
 
 
 def test_verbs_of_the_table_exist() -> None:
-    rows = re.findall(r"^\| (?:connect|agents|start|send|read|answer|control|look) \|(.*)\|(.*)\|$", README, re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?:connect|agents|start|send|read|answer|control|look) \|(.*)\|(.*)\|$", README, re.MULTILINE
+    )
     runtime = {name for row in rows for name in re.findall(r"`(?:AgentRuntime\.)?(\w+)", row[0])}
     handles = {name for row in rows for name in re.findall(r"`(?:agent\.|session\.)?(\w+)", row[1])}
 

@@ -13,6 +13,7 @@ from sojourn.client.tail import RING
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     AgentMessage,
+    AgentToolUse,
     EventDelta,
     EventStart,
     ModelRequestStart,
@@ -305,10 +306,7 @@ async def test_closing_the_runtime_gives_back_everything_at_once(stage: "Stage")
     budget = PollBudget(10)
     logs = SessionLogs(stage.client, budget)
     described = await stage.client.get_workflow_handle(probe.workflow_id).describe()
-    async with logs.follow(
-        probe.workflow_id, described.run_id or "", history_length=1, from_seq=None, previews=False
-    ) as follower:
-        assert follower
+    async with logs.follow(probe.workflow_id, described.run_id or "", history_length=1, from_seq=None, previews=False):
         assert budget.held == 1
 
     await logs.close()
@@ -408,14 +406,12 @@ async def test_a_tool_shows_its_progress_to_who_asked_for_previews(stage: "Stage
             stage.runtime.follow(probe.session, from_seq=0, previews=True) as events,
         ):
             await probe.session.send("go")
-            async for event in events:
-                if isinstance(event, ToolProgress):
-                    break
+            progress = await anext(event async for event in events if isinstance(event, ToolProgress))
     finally:
         release.set()
 
-    assert event.text == "half way"
-    assert event.tool_use_id == probe.log[3].id
+    assert progress.text == "half way"
+    assert progress.tool_use_id == probe.of(AgentToolUse)[0].id
 
 
 @pytest.mark.parametrize("place", [-1, -100])
@@ -427,3 +423,13 @@ async def test_a_place_before_the_beginning_is_the_beginning(stage: "Stage", pla
 
     assert await stage.runtime.list_events(probe.session, from_seq=place) == probe.log
     assert await _read(stage.runtime, probe.session, from_seq=place) == probe.log
+
+
+async def test_a_place_before_the_beginning_of_an_empty_log_waits_for_its_first_event(stage: "Stage") -> None:
+    probe = await stage.session()
+    async with stage.runtime.follow(probe.session, from_seq=-1) as events:
+        sent = await probe.session.send("hi")
+        first = await anext(events)
+
+    assert isinstance(first, UserMessage)
+    assert first.id == sent.id

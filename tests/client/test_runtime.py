@@ -230,6 +230,15 @@ async def test_wait_idle_is_not_fooled_by_a_reader_that_lags_a_run_behind(stage:
     assert await probe.runs() > 1
 
 
+async def test_a_session_with_too_much_metadata_is_refused(stage: "Stage") -> None:
+    agent = await stage.agent(model="scripted:echo")
+
+    with pytest.raises(InvalidRequestError, match="metadata"):
+        await stage.runtime.start_session(agent, metadata={f"k{place}": "v" for place in range(17)})
+    with pytest.raises(InvalidRequestError, match="title"):
+        await stage.runtime.start_session(agent, title="x" * 1001)
+
+
 async def test_an_empty_message_is_refused(stage: "Stage") -> None:
     probe = await stage.session()
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Play:
 
     turns: tuple[ScriptedTurn, ...]
     act: Callable[[SessionHandle], Awaitable[None]]
-    policy: PermissionPolicy = PermissionPolicy()
+    policy: PermissionPolicy = field(default_factory=PermissionPolicy)
     max_events: int = 1500
 
 

@@ -1,6 +1,8 @@
 """Messages that arrive while a turn is in progress, and what counts as the same message."""
 
 import asyncio
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from sojourn.types import (
     ModelRequestStart,
     RollOver,
     SessionRunning,
+    SessionStateError,
     TextBlock,
     UserInterrupt,
     UserMessage,
@@ -69,6 +72,36 @@ async def test_many_senders_at_once_lose_and_repeat_nothing(stage: "Stage") -> N
     logged = [event.id for event in probe.of(UserMessage)]
     assert sorted(logged) == sorted(event.id for event in sent)
     assert [event.user_event_id for event in probe.of(SessionRunning)] == logged
+
+
+async def test_messages_interrupts_and_pauses_from_all_sides_lose_no_message(stage: "Stage") -> None:
+    words = ScriptedTurn(text="a b c d e", chunk_delay=timedelta(milliseconds=10))
+    probe = await stage.session(words, roll_over=RollOver(max_events=40))
+    number = 15
+
+    async def talk() -> None:
+        for place in range(number):
+            await probe.session.send(f"{place}")
+
+    async def interrupt() -> None:
+        for place in range(number):
+            await probe.saw(UserMessage, place + 1)
+            await probe.session.interrupt()
+
+    async def hold() -> None:
+        for _ in range(number):
+            with suppress(SessionStateError):
+                await probe.session.pause()
+            with suppress(SessionStateError):
+                await probe.session.resume()
+
+    await asyncio.gather(talk(), interrupt(), hold())
+    await probe.saw(SessionRunning, number, where=lambda event: event.user_event_id is not None)
+    await probe.session.wait_idle(timeout=timedelta(seconds=20))
+    await probe.caught_up()
+
+    begun = [event.user_event_id for event in probe.of(SessionRunning) if event.user_event_id is not None]
+    assert begun == [event.id for event in probe.of(UserMessage)]
 
 
 async def test_the_same_event_sent_again_is_one_event(stage: "Stage") -> None:

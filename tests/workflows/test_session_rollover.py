@@ -4,11 +4,11 @@ A server lets a new run begin a second after the one before at the earliest, so 
 runs that have not had their first workflow task.
 """
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
@@ -29,13 +29,15 @@ from sojourn.types import (
     TextBlock,
     ToolCallSettledError,
     UserInterrupt,
+    UserToolConfirmation,
 )
+from sojourn.types.id import EventId, new_event_id
 from sojourn.types.name import AGENT_STATE_QUERY, STATUS_QUERY, USAGE_QUERY
 from sojourn.types.session import AgentState, StatusReport, UpdateSessionInput
 from sojourn.types.usage import Usage
 
 if TYPE_CHECKING:
-    from tests.conftest import PlayedModel, Probe, Stage
+    from tests.conftest import Eventually, PlayedModel, Probe, Stage
 
 SOON = RollOver(max_events=20)
 DONE = ScriptedTurn(text="done")
@@ -135,6 +137,26 @@ async def test_an_answer_given_twice_is_refused_at_worst_after_a_roll_over(stage
 
     await probe.session.confirm(second, allow=True)
     await probe.idle(3, "end_turn")
+
+
+async def test_the_same_answer_sent_again_after_a_roll_over_is_one(stage: "Stage") -> None:
+    def pay() -> None:
+        return None
+
+    turn = ScriptedTurn(calls=[ScriptedCall("pay"), ScriptedCall("pay")])
+    probe = await stage.session(turn, DONE, tools=[pay], policy=ASK, roll_over=SOON)
+    await probe.session.send("go")
+    first, second = await probe.parked()
+    answer = UserToolConfirmation(id=new_event_id(), tool_use_id=EventId(first), result="allow")
+    await probe.session.send(answer)
+    await probe.parked(2)
+    await _rolled(probe)
+
+    await probe.session.send(answer)
+    await probe.session.confirm(second, allow=True)
+    await probe.idle(3, "end_turn")
+
+    assert len(probe.of(UserToolConfirmation)) == 2
 
 
 async def test_a_custom_tools_deadline_holds_over_a_roll_over(stage: "Stage") -> None:
@@ -252,15 +274,20 @@ async def test_an_archive_of_a_run_that_has_not_begun_closes_its_calls(stage: "S
     assert isinstance(probe.log[-1], SessionTerminated)
 
 
-async def test_an_interrupt_between_two_steps_of_two_runs_ends_the_turn(stage: "Stage") -> None:
+async def _has_runs(probe: "Probe", runs: int) -> bool:
+    return await probe.runs() >= runs
+
+
+async def test_an_interrupt_between_two_steps_of_two_runs_ends_the_turn(
+    stage: "Stage", eventually: "Eventually"
+) -> None:
     def count() -> None:
         return None
 
     turn = ScriptedTurn(calls=[ScriptedCall("count")])
     probe = await stage.session(turn, tools=[count], roll_over=SOON)
     await probe.session.send("count for ever")
-    while await probe.runs() < 2:
-        await asyncio.sleep(0)
+    await eventually(lambda: _has_runs(probe, 2), "the second run has been made")
 
     await probe.session.interrupt()
     await probe.idle(reason="end_turn")
@@ -325,6 +352,12 @@ async def test_metadata_over_the_limit_is_refused_and_the_session_goes_on(stage:
 
     assert (await probe.session.send_and_wait("hi")).text == "You said: hi"
     assert len((await probe.session.info()).metadata) == 16
+
+
+def test_a_title_over_the_limit_cannot_be_asked_for() -> None:
+    """The workflow would have to write it into its memo, where it does not fit."""
+    with pytest.raises(ValidationError):
+        UpdateSessionInput(title="x" * 1001)
 
 
 async def test_the_agent_changes_between_turns_and_the_conversation_stays(

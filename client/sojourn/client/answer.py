@@ -33,12 +33,15 @@ class OpenCalls:
     _answers: dict[EventId, Answer] = field(default_factory=dict)
     _past: set[EventId] = field(default_factory=set)
     """Calls of earlier steps."""
+    _seen: set[EventId] = field(default_factory=set)
+    """Client events of earlier runs."""
     begun: bool = False
 
     def begin(self, start: SessionInput) -> None:
         """Take what the run before has left open."""
         self.begun = True
         turn = start.state.turn if start.state else None
+        self._seen.update(start.state.seen if start.state else ())
         for call in turn.calls if turn else ():
             self._calls[call.id] = _Call(
                 call.name, call.kind == "custom", call.permission == "ask", call.settled, call.approved
@@ -86,6 +89,8 @@ class OpenCalls:
         id = target(answer)
         call = self._calls.get(id)
         given = self._answers.get(id)
+        if answer.id in self._seen:
+            return False
         if given is not None and given == answer.model_copy(update={"id": given.id}):
             return False
         if call is None:

@@ -92,7 +92,7 @@ class SessionLogs:
             if from_seq is None:
                 await tail.caught_up(run_id, history_length)
                 from_seq = tail.seq
-            yield Follower(self, tail, workflow_id, position=from_seq, previews=previews)
+            yield Follower(self, tail, workflow_id, position=max(from_seq, 0), previews=previews)
         finally:
             tail.previews.want(-int(previews))
             self._leave(workflow_id)

@@ -515,7 +515,7 @@ class AgentRuntime:
         """
         session_id, owner = self._session(session, owner)
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
-            while not await self._settled(session_id, owner):
+            while not await self._settled(session_id, owner):  # noqa: ASYNC110 (the server does not tell)
                 await asyncio.sleep(0.02)
         status = await self.status(session_id, owner=owner)
         return status if status.is_terminal else SessionStatus.IDLE

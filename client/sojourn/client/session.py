@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -28,6 +29,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.chain import ChainReader, first_event
 from sojourn.types.error import (
     InternalError,
+    InvalidRequestError,
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
@@ -112,16 +114,19 @@ class SessionStore:
         check_definition(agent.definition)
         check_environment(environment)
         events = check_events(initial_events)
-        input = SessionInput(
-            session_id=session_id or new_session_id(),
-            owner=owner,
-            agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
-            environment=environment,
-            permissions=permissions,
-            title=title,
-            metadata=dict(metadata),
-            roll_over=roll_over,
-        )
+        try:
+            input = SessionInput(
+                session_id=session_id or new_session_id(),
+                owner=owner,
+                agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
+                environment=environment,
+                permissions=permissions,
+                title=title,
+                metadata=dict(metadata),
+                roll_over=roll_over,
+            )
+        except ValidationError as error:
+            raise InvalidRequestError.from_validation(error) from None
         await check_size(self._client, input)
         run_id = await self._start(input, events)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)

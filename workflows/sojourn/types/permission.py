@@ -44,7 +44,7 @@ def evaluate(
         worker: Rules of the process that runs the tools.
     """
     policies = (session, agent, worker)
-    rules = [configured, *(policy.for_tool(name) for policy in policies), declared]
+    rules: list[Permission | None] = [configured, *(policy.for_tool(name) for policy in policies), declared]
     return _decided(rules) or _decided([policy.default for policy in policies]) or "allow"
 
 

@@ -12,6 +12,9 @@ from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Unset, Wire
 
+Title = Annotated[str, Field(max_length=1000)]
+"""Long enough for people, and short enough to be kept in a memo, which the workflow writes twice."""
+
 
 class Owner(Wire):
     """Who a session belongs to. To anybody else it does not exist."""
@@ -156,7 +159,7 @@ class SessionInput(Wire):
     agent: AgentVersion
     environment: EnvironmentConfig = EnvironmentConfig()
     permissions: PermissionPolicy = PermissionPolicy()
-    title: str | None = None
+    title: Title | None = None
     metadata: Metadata = {}
     state: SessionState | None = None
     """``None`` in the first run."""
@@ -166,7 +169,7 @@ class SessionInput(Wire):
 class UpdateSessionInput(Wire):
     """A change to a live session; what is ``None`` stays."""
 
-    title: Annotated[str | None, Unset] = None
+    title: Annotated[Title | None, Unset] = None
     metadata: dict[str, str | None] | None = None
     """A merge patch: ``None`` as a value removes the key."""
     agent: AgentVersion | None = None
