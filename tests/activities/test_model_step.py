@@ -65,8 +65,8 @@ class OneLog:
         self._workflow_id = workflow_id
         return self
 
-    async def context(self, run_id: str, step: EventId) -> tuple[SessionInput, Conversation]:
-        self.asked.append((self._workflow_id, run_id, step))
+    async def context(self, run_id: str, record: CallModelInput) -> tuple[SessionInput, Conversation]:
+        self.asked.append((self._workflow_id, run_id, record.step))
         if self.missing is not None:
             raise self.missing
         return self.start, self.conversation

@@ -3,7 +3,7 @@ import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -286,6 +286,39 @@ async def test_tool_out_of_time_is_ended(stage: Stage, idempotent: bool, warns: 
     assert words(result).startswith("The call gave no result within 0.02 s.")
     assert ("may have had its effect" in words(result)) is warns
     assert ended.is_set()
+
+
+async def test_tool_that_holds_on_to_its_cancellation_is_not_waited_for(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await release.wait()
+
+    stage.limit(timedelta(milliseconds=20))
+    result = await stage.run(stubborn)
+    release.set()
+
+    assert result.outcome == "timed_out"
+
+
+async def test_interrupt_does_not_wait_for_a_tool_that_holds_on(stage: Stage) -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                started.set()
+                await release.wait()
+
+    async with stage.running(stubborn) as call:
+        await asyncio.wait_for(started.wait(), SOON.total_seconds())
+        stage.environment.cancel()
+        result = await call
+    release.set()
+
+    assert result.outcome == "interrupted"
 
 
 async def test_sync_tool_out_of_time_is_told_and_not_waited_for(stage: Stage) -> None:

@@ -29,7 +29,7 @@ from sojourn.types import (
     SystemMessage,
     TextBlock,
 )
-from sojourn.types.event import SessionIdle
+from sojourn.types.event import SessionErrorEvent, SessionIdle
 from sojourn.types.session import UpdateSessionInput
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
@@ -55,6 +55,7 @@ class Play:
     act: Callable[[SessionHandle], Awaitable[None]]
     policy: PermissionPolicy = field(default_factory=PermissionPolicy)
     max_events: int = 1500
+    fails: bool = False
 
 
 async def idle(session: SessionHandle, number: int) -> SessionIdle:
@@ -163,8 +164,10 @@ PLAYS = {
     "custom-tool": Play((ScriptedTurn(calls=[ScriptedCall("look")]), DONE), _custom),
     "interrupt": Play((ScriptedTurn(text="half a", stall=True), DONE), _interrupt),
     "pause": Play((DONE,), _pause),
-    "retry": Play((ScriptedTurn(text="at last", failure=ScriptedFailure(attempts=2)),), _turn),
-    "exhausted": Play((ScriptedTurn(failure=ScriptedFailure(attempts=9)), DONE), lambda s: _sent(s, "hello")),
+    "retry": Play((ScriptedTurn(text="at last", failure=ScriptedFailure(attempts=2)),), _turn, fails=True),
+    "exhausted": Play(
+        (ScriptedTurn(failure=ScriptedFailure(attempts=9)), DONE), lambda s: _sent(s, "hello"), fails=True
+    ),
     "rolling": Play(
         (ScriptedTurn(calls=[ScriptedCall("pay", {"amount": 1})]), DONE, *([DONE] * 20)),
         _rolling,
@@ -201,6 +204,8 @@ async def _record_session(runtime: AgentRuntime, name: str, play: Play) -> None:
         agent, session_id=f"sesn_{name}", title=name, roll_over=RollOver(max_events=play.max_events)
     )
     await play.act(session)
+    failed = any(isinstance(event, SessionErrorEvent) for event in await runtime.list_events(session))
+    assert failed == play.fails, f"{name} did not go as planned"
     await session.archive()
     await _write(runtime.client, f"{OWNER.workspace}/{session.id}", f"session-{name}")
 

@@ -231,13 +231,13 @@ async def test_first_run_begins_at_the_start_of_the_log(decoder: RunDecoder) -> 
 
 
 async def test_later_run_begins_where_the_one_before_has_ended(decoder: RunDecoder) -> None:
-    state = SessionState(seq=41, user_events=7, seen=(EventId("sevt_1"),), status=SessionStatus.IDLE)
+    state = SessionState(seq=41, user_events=7, seen=("c2V2dF8x",), status=SessionStatus.IDLE)
     await decoder.decode(started(INPUT.model_copy(update={"state": state}), previous="run-1"))
 
     cursor = decoder.cursor()
 
     assert decoder.previous_run_id == "run-1"
-    assert (cursor.seq, cursor.user_events, cursor.seen) == (41, 7, ("sevt_1",))
+    assert (cursor.seq, cursor.user_events, cursor.seen) == (41, 7, ("c2V2dF8x",))
     assert isinstance(cursor, LogCursor)
 
 

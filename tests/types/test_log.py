@@ -17,7 +17,7 @@ from sojourn.types.event import (
     UserMessage,
 )
 from sojourn.types.id import EventId, SessionId, derived_event_id
-from sojourn.types.log import SEEN_LIMIT, LogCursor
+from sojourn.types.log import SEEN_LIMIT, LogCursor, digest
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
@@ -175,7 +175,7 @@ def test_memory_of_ids_is_bounded_and_forgets_the_oldest() -> None:
         cursor.accept(UserEvents(sent=(message(f"sevt_{place}"),)))
 
     assert len(cursor.seen) == SEEN_LIMIT
-    assert cursor.seen[0] == "sevt_1"
+    assert cursor.seen[0] == digest(EventId("sevt_1"))
     assert cursor.accept(UserEvents(sent=(message("sevt_1"),))) == []
     assert len(cursor.accept(UserEvents(sent=(message("sevt_0"),)))) == 1
 

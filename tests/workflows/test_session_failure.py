@@ -118,10 +118,12 @@ async def test_used_up_retries_end_the_session_if_the_agent_says_so(stage: "Stag
     limits = QUICK.model_copy(update={"on_exhausted": "failed"})
     probe = await stage.session(_failing(9), limits=limits)
 
-    with pytest.raises(SessionClosedError) as error:
+    with pytest.raises(ProviderError, match="scripted failure"):
         await probe.session.send_and_wait("go")
     await probe.ended()
 
+    with pytest.raises(SessionClosedError) as error:
+        await probe.session.send("more")
     assert error.value.status is SessionStatus.FAILED
     assert await probe.session.status() is SessionStatus.FAILED
     assert probe.of(SessionErrorEvent)[-1].error.retry_status.type == "terminal"

@@ -85,7 +85,7 @@ class ModelStep:
         info = activity.info()
         log = self._logs.get(info.workflow_id or "")
         try:
-            return await log.context(info.workflow_run_id or "", record.step)
+            return await log.context(info.workflow_run_id or "", record)
         except (CheckpointError, ValidationError) as error:
             logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
             raise ModelCallError(

@@ -17,7 +17,7 @@ from sojourn.types.error import CheckpointError
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
-from sojourn.types.record import CallModelInput, CallModelResult, Record, ToolCallPart, UserEvents
+from sojourn.types.record import CallModelInput, CallModelResult, Record, RunToolResult, ToolCallPart, UserEvents
 from sojourn.types.session import SessionInput
 
 _PATIENCE = timedelta(seconds=10)
@@ -39,18 +39,24 @@ class SessionLog:
         self._cursor: LogCursor | None = None
         self._unfolded: deque[Stored] = deque()
         self._conversation = Conversation()
-        self._answered: dict[EventId, ToolCallPart] = {}
         self._folded: EventId | None = None
+        self._answer: CallModelResult | None = None
+        self._answered: dict[EventId, ToolCallPart] = {}
+        self._results: dict[EventId, RunToolResult] = {}
+        self._run_id = ""
+        self._ahead: set[tuple[type[Record], EventId] | None] = set()
 
-    async def context(self, run_id: str, step: EventId) -> tuple[SessionInput, Conversation]:
+    async def context(self, run_id: str, record: CallModelInput) -> tuple[SessionInput, Conversation]:
         """What the model gets to see in a step: the run's input and the conversation up to the step's scheduling.
 
         Raises:
             CheckpointError: The log does not contain the step.
         """
         async with self._lock:
-            while not self._fold_to(step):
-                await self._read(run_id)
+            if not self._fold_own(run_id, record):
+                while not self._fold_to(record.step):
+                    await self._read(run_id)
+            self._run_id = run_id
             assert self._start is not None
             return self._start, self._conversation
 
@@ -68,8 +74,34 @@ class SessionLog:
             return found
 
     def remember(self, result: CallModelResult) -> None:
-        """Keep the calls of an answer that this worker has just produced, to spare their tools a read."""
+        """Keep an answer that this worker has just produced, to spare its tools and the next step a read."""
+        self._answer = result
         self._answered = {call.id: call for call in result.calls}
+        self._results = {}
+
+    def remember_result(self, result: RunToolResult) -> None:
+        """Keep the result of a call that is attempted only once, to spare the next step a read."""
+        if result.tool_use_id in self._answered:
+            self._results[result.tool_use_id] = result
+
+    def _fold_own(self, run_id: str, record: CallModelInput) -> bool:
+        """Fold a step that follows on what this very worker has done, without reading what it knows.
+
+        Sound, because the ids of an answer's calls are of one attempt: that all of them have run here, once, means
+        that the answer in the log is ours, and the results too. Whatever else came meanwhile (a message, an approval,
+        another worker's result) makes it false, and the log is read. What was folded so is skipped when it is read.
+        """
+        answer = self._answer
+        if answer is None or answer.step != self._folded or self._run_id != run_id or self._unfolded:
+            return False
+        if record.consumes or not answer.calls or set(self._results) != set(self._answered):
+            return False
+        records: list[Record] = [answer, *(self._results[call.id] for call in answer.calls), record]
+        for known in records:
+            self._conversation.feed(known)
+            self._ahead.add(_identity(known))
+        self._folded = record.step
+        return True
 
     async def _read(self, run_id: str) -> None:
         reader = self._reader or ChainReader(self._client, self._workflow_id, run_id)
@@ -94,10 +126,18 @@ class SessionLog:
     def _fold_to(self, step: EventId) -> bool:
         while self._unfolded and self._folded != step:
             record = self._unfolded.popleft().record
+            if self._was_folded(record):
+                continue
             self._fold(record)
             if isinstance(record, CallModelInput):
                 self._folded = record.step
         return self._folded == step
+
+    def _was_folded(self, record: Record) -> bool:
+        if (identity := _identity(record)) not in self._ahead:
+            return False
+        self._ahead.discard(identity)
+        return True
 
     def _fold(self, record: Record) -> None:
         if not isinstance(record, UserEvents):
@@ -113,6 +153,17 @@ class SessionLog:
             return open_call
         answers = (stored.record for stored in self._unfolded if isinstance(stored.record, CallModelResult))
         return next((call for answer in answers for call in answer.calls if call.id == tool_use_id), None)
+
+
+def _identity(record: Record) -> tuple[type[Record], EventId] | None:
+    """What tells a record that was folded ahead from all others; ``None`` for kinds that never are."""
+    match record:
+        case CallModelInput() | CallModelResult():
+            return type(record), record.step
+        case RunToolResult():
+            return type(record), record.tool_use_id
+        case _:
+            return None
 
 
 class SessionLogs:

@@ -50,6 +50,7 @@ class ToolCall:
         self._logs = logs
         self._tools = tools
         self._threads = threads
+        self._running: set[asyncio.Task[Any]] = set()
 
     @activity.defn(name=RUN_TOOL_ACTIVITY)
     async def run_tool(self, record: RunToolInput) -> RunToolResult:
@@ -62,14 +63,18 @@ class ToolCall:
         watch = _Watch(record)
         try:
             async with Pulse(watch.preview):
-                call = await self._logs.get(info.workflow_id or "").call(info.workflow_run_id or "", record.tool_use_id)
-                return await self._run(record, call, watch)
+                log = self._logs.get(info.workflow_id or "")
+                call = await log.call(info.workflow_run_id or "", record.tool_use_id)
+                result = await self._run(record, call, watch)
         except asyncio.CancelledError:
             watch.cancelled.set()
             details = activity.cancellation_details()
             if details is None or not details.cancel_requested:
                 raise
             return _result(record, "The call was interrupted. Try again if it is still needed.", "interrupted")
+        if info.retry_policy is not None and info.retry_policy.maximum_attempts == 1:
+            log.remember_result(result)
+        return result
 
     async def _run(self, record: RunToolInput, call: ToolCallPart, watch: "_Watch") -> RunToolResult:
         if (found := self._tools.get(record.name)) is None:
@@ -79,26 +84,40 @@ class ToolCall:
             arguments = found.bind(call.input, _context(record, watch))
         except ValidationError as error:
             return _result(record, _explain(error), "error")
-        bound = asyncio.timeout(limit.total_seconds())
+        running = asyncio.create_task(self._call(found, arguments))
+        self._running.add(running)
+        running.add_done_callback(self._over)
         try:
-            async with bound:
-                value = await self._call(found, arguments)
-        except (Exception, SystemExit) as error:
-            # A tool that calls `sys.exit` must not take the worker along.
+            done, _ = await asyncio.wait({running}, timeout=limit.total_seconds())
+        finally:
+            # Not awaited: a tool that holds on to its cancellation must not hold the session.
+            running.cancel()
+        if not done:
             watch.cancelled.set()
-            if isinstance(error, TimeoutError) and bound.expired():
-                return _result(record, _out_of_time(limit, found), "timed_out")
-            logger.info("a tool raised", extra={"tool": record.name, "tool_use_id": record.tool_use_id})
-            return _result(record, f"{type(error).__name__}: {error}", "error")
-        return _converted(record, value)
+            return _result(record, _out_of_time(limit, found), "timed_out")
+        return _told(record, running)
 
     async def _call(self, found: Tool, arguments: dict[str, Any]) -> Any:
-        if found.is_async:
-            return await found.function(**arguments)
-        run = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: run(lambda: found.function(**arguments))
-        )
+        try:
+            if found.is_async:
+                return await found.function(**arguments)
+            run = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: run(lambda: found.function(**arguments))
+            )
+        except SystemExit as error:
+            # A tool that calls `sys.exit` must not take the worker along.
+            raise _ExitError(f"SystemExit: {error}") from None
+
+    def _over(self, running: asyncio.Task[Any]) -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            # Asked for, so that asyncio does not report the failure of a tool whose result nobody waits for.
+            running.exception()
+
+
+class _ExitError(Exception):
+    """A tool wanted to end the process."""
 
 
 class _Watch:
@@ -129,6 +148,17 @@ def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
         _report=watch.report,
         _cancelled=watch.cancelled,
     )
+
+
+def _told(record: RunToolInput, finished: asyncio.Task[Any]) -> RunToolResult:
+    try:
+        return _converted(record, finished.result())
+    except asyncio.CancelledError:
+        return _result(record, "CancelledError: the tool cancelled itself", "error")
+    except Exception as error:
+        logger.info("a tool raised", extra={"tool": record.name, "tool_use_id": record.tool_use_id})
+        text = str(error) if isinstance(error, _ExitError) else f"{type(error).__name__}: {error}"
+        return _result(record, text, "error")
 
 
 def _converted(record: RunToolInput, value: object) -> RunToolResult:

@@ -10,6 +10,7 @@ from sojourn.types.event import (
     UserToolConfirmation,
 )
 from sojourn.types.id import EventId
+from sojourn.types.log import digest
 from sojourn.types.record import CallModelResult, Record, RunToolInput, RunToolResult, UserEvents
 from sojourn.types.session import PendingAction, SessionInput
 
@@ -33,7 +34,7 @@ class OpenCalls:
     _answers: dict[EventId, Answer] = field(default_factory=dict)
     _past: set[EventId] = field(default_factory=set)
     """Calls of earlier steps."""
-    _seen: set[EventId] = field(default_factory=set)
+    _seen: set[str] = field(default_factory=set)
     """Client events of earlier runs."""
     begun: bool = False
 
@@ -89,7 +90,7 @@ class OpenCalls:
         id = target(answer)
         call = self._calls.get(id)
         given = self._answers.get(id)
-        if answer.id in self._seen:
+        if digest(answer.id) in self._seen:
             return False
         if given is not None and given == answer.model_copy(update={"id": given.id}):
             return False

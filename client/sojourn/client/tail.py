@@ -62,6 +62,7 @@ class SessionTail:
         self._cursor: LogCursor | None = None
         self._changed = asyncio.Event()
         self._poked = asyncio.Event()
+        self._reading: asyncio.Future[list[Stored] | None] | None = None
         self._failure: BaseException | None = None
         self._running = False
         self._parked: set[EventId] = set()
@@ -96,8 +97,8 @@ class SessionTail:
 
     @property
     def running(self) -> bool:
-        """Whether a turn is in progress."""
-        return self._running
+        """Whether events are to be expected: a turn is in progress, or what was sent is about to begin one."""
+        return self._running or self._answered or (bool(self._queue) and not self._parked)
 
     @property
     def settled(self) -> bool:
@@ -153,6 +154,8 @@ class SessionTail:
     def yield_poll(self) -> None:
         """Give up the long poll; the next one asks for a new one."""
         self._poked.set()
+        if self._reading is not None:
+            self._reading.cancel()
 
     # --- following -------------------------------------------------------------------------------------------------
 
@@ -205,15 +208,16 @@ class SessionTail:
 
     async def _read(self, wait: timedelta) -> list[Stored] | None:
         """Read, but let go when poked while waiting in a long poll that has been taken away."""
-        reading = asyncio.ensure_future(self._reader.read(wait=wait))
-        poked = asyncio.ensure_future(self._poked.wait())
+        self._reading = asyncio.ensure_future(self._reader.read(wait=wait))
         try:
-            await asyncio.wait({reading, poked}, return_when=asyncio.FIRST_COMPLETED)
-            return await reading if reading.done() else None
+            return await self._reading
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None
         finally:
-            for task in (reading, poked):
-                task.cancel()
-            await asyncio.gather(reading, poked, return_exceptions=True)
+            self._reading = None
 
     async def _rest(self, pause: timedelta) -> None:
         with suppress(TimeoutError):

@@ -8,6 +8,7 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.failure import translated
 from sojourn.types.error import InternalError, SojournError, WorkerUnavailableError
@@ -50,13 +51,27 @@ async def execute_update(
     with translated(client.service_client.config.target_host, missing=missing):
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                found: R = await handle.execute_update(name, args=arguments, result_type=result)
-                return found
+                while True:
+                    try:
+                        found: R = await handle.execute_update(name, args=arguments, result_type=result)
+                        return found
+                    except RPCError as error:
+                        if not _is_dropped(error):
+                            raise
+                    await asyncio.sleep(0.02)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
             if await has_worker(client, task_queue):
                 text = f"{name!r} was not answered within {timeout.total_seconds():g} s; try again"
                 raise InternalError(text) from None
             raise WorkerUnavailableError(task_queue) from None
+
+
+def _is_dropped(error: RPCError) -> bool:
+    """Whether the update was lost, unseen, with a workflow task that has to be done again.
+
+    That happens to a run that gives way to the next, or ends, while a signal comes in.
+    """
+    return error.status is RPCStatusCode.FAILED_PRECONDITION and "workflow task failure" in error.message
 
 
 async def has_worker(client: Client, task_queue: str) -> bool:

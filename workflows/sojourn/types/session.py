@@ -129,7 +129,8 @@ class SessionState(Wire):
 
     seq: int
     user_events: int
-    seen: tuple[EventId, ...] = ()
+    seen: tuple[str, ...] = ()
+    """Digests of the client ids that are remembered (`sojourn.types.log`)."""
     queue: tuple[EventId, ...] = ()
     context: tuple[EventId, ...] = ()
     """`system.message` events that the next step takes along."""
