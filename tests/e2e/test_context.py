@@ -1,0 +1,90 @@
+"""A model sees the same on a worker that has followed a session from the start and on one that reads its log afresh."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sojourn.activities import tool
+from sojourn.activities.conversation import Message
+from sojourn.activities.session_log import SessionLogs
+from sojourn.testing import ScriptedCall, ScriptedTurn
+from sojourn.types import PermissionPolicy, RollOver, SystemMessage, TextBlock, UserMessage
+from sojourn.types.chain import LONG_POLL, ChainReader
+from sojourn.types.record import CallModelInput
+
+if TYPE_CHECKING:
+    from tests.conftest import PlayedModel, Probe, Stage
+
+
+async def look(place: str) -> str:
+    """Look somewhere."""
+    return f"{place}: nothing"
+
+
+@tool(idempotent=True)
+async def count(things: str) -> str:
+    """Count things."""
+    return f"three {things}"
+
+
+async def burn(house: str) -> str:
+    """Never allowed."""
+    return house
+
+
+def calls(*names: str) -> ScriptedTurn:
+    inputs = {"look": {"place": "attic"}, "count": {"things": "mice"}, "burn": {"house": "all"}}
+    return ScriptedTurn(text=f"I use {names}", calls=[ScriptedCall(name, inputs[name]) for name in names])
+
+
+PLAY = (
+    calls("look"),
+    calls("look", "look"),
+    calls("look", "count"),
+    calls("look"),
+    calls("look", "burn"),
+    calls("count"),
+    ScriptedTurn(text="Done."),
+)
+
+
+async def read_afresh(stage: "Stage", probe: "Probe") -> list[tuple[Message, ...]]:
+    """What each model step of the session gets to see on a worker that has never heard of it."""
+    steps: list[tuple[str, CallModelInput]] = []
+    reader = ChainReader(stage.client, probe.workflow_id, await _first_run(stage, probe))
+    while not reader.ended:
+        run = reader.run_id
+        for stored in await reader.read(wait=LONG_POLL) or ():
+            if isinstance(stored.record, CallModelInput):
+                steps.append((run, stored.record))
+    seen = []
+    for run, step in steps:
+        _, conversation = await SessionLogs(stage.client).get(probe.workflow_id).context(run, step)
+        seen.append(tuple(conversation.messages))
+    return seen
+
+
+async def _first_run(stage: "Stage", probe: "Probe") -> str:
+    events = stage.client.get_workflow_handle(probe.workflow_id).fetch_history_events()
+    return (await anext(events)).workflow_execution_started_event_attributes.first_execution_run_id
+
+
+@pytest.mark.parametrize("roll_over", [None, RollOver(max_events=40)], ids=["one run", "many runs"])
+async def test_context_is_the_fold_of_the_log(
+    stage: "Stage", played: "type[PlayedModel]", roll_over: RollOver | None
+) -> None:
+    model = played(*PLAY)
+    policy = PermissionPolicy(tools={"burn": "deny"})
+    probe = await stage.session(script=model, tools=[look, count, burn], policy=policy, roll_over=roll_over)
+
+    for turn in range(3):
+        await stage.runtime.send_event(
+            probe.session, SystemMessage(content=(TextBlock(text=f"rule {turn}"),)), UserMessage.text(f"turn {turn}")
+        )
+        await probe.idle(turn + 1)
+    await probe.session.archive()
+
+    shown = [tuple(request.messages) for request in model.requests]
+    assert len(shown) == 3 * len(PLAY)
+    assert await read_afresh(stage, probe) == shown
+    assert (await probe.runs() > 1) is (roll_over is not None)
