@@ -176,7 +176,8 @@ class SessionTail:
                 if not fresh:
                     await self._rest(pause)
             self._ended = True
-        except RPCError as error:
+        except Exception as error:
+            # Whatever it is, such as a record that cannot be read: followers raise it rather than wait for ever.
             self._failure = error
         finally:
             self._budget.release(self)

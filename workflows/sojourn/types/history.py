@@ -1,5 +1,6 @@
 """Reading records out of Temporal history. A dumb decoder: what a record means is the record's business."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -31,14 +32,6 @@ _INPUTS: dict[str, type[CallModelInput | RunToolInput]] = {
 _RESULTS: dict[str, type[CallModelResult | RunToolResult]] = {
     CALL_MODEL_ACTIVITY: CallModelResult,
     RUN_TOOL_ACTIVITY: RunToolResult,
-}
-
-_CLOSED = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
 }
 
 
@@ -89,31 +82,24 @@ class RunDecoder:
         return None if record is None else Stored(record, event.event_time.ToDatetime(tzinfo=UTC))
 
     async def _record(self, event: HistoryEvent) -> Record | None:
-        match event.event_type:
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-                return await self._signaled(event)
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                return await self._activity_scheduled(event)
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-                return await self._activity_completed(event)
-            case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
-                fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
-                return await self._read(Said, fields[LOG_MEMO]) if LOG_MEMO in fields else None
-            case _:
-                await self._boundary(event)
-                return None
+        reader = _READERS.get(event.event_type)
+        return None if reader is None else await reader(self, event)
 
-    async def _boundary(self, event: HistoryEvent) -> None:
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-            started = event.workflow_execution_started_event_attributes
-            self.first_run_id = started.first_execution_run_id
-            self.previous_run_id = started.continued_execution_run_id
-            self.start = await self._read(SessionInput, started.input)
-        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-            attributes = event.workflow_execution_continued_as_new_event_attributes
-            self.next_run_id = attributes.new_execution_run_id
-        elif event.event_type in _CLOSED:
-            self.closed = True
+    async def _started(self, event: HistoryEvent) -> None:
+        started = event.workflow_execution_started_event_attributes
+        self.first_run_id = started.first_execution_run_id
+        self.previous_run_id = started.continued_execution_run_id
+        self.start = await self._read(SessionInput, started.input)
+
+    async def _continued(self, event: HistoryEvent) -> None:
+        self.next_run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+
+    async def _ended(self, event: HistoryEvent) -> None:
+        self.closed = True
+
+    async def _said(self, event: HistoryEvent) -> Record | None:
+        fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+        return await self._read(Said, fields[LOG_MEMO]) if LOG_MEMO in fields else None
 
     async def _signaled(self, event: HistoryEvent) -> Record | None:
         attributes = event.workflow_execution_signaled_event_attributes
@@ -143,3 +129,19 @@ class RunDecoder:
         payloads = [payload] if isinstance(payload, Payload) else payload.payloads
         found: R = (await self._converter.decode(payloads, [kind]))[0]
         return found
+
+
+_READERS: dict[int, Callable[[RunDecoder, HistoryEvent], Awaitable[Record | None]]] = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: RunDecoder._started,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: RunDecoder._signaled,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: RunDecoder._activity_scheduled,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: RunDecoder._activity_completed,
+    EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED: RunDecoder._said,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: RunDecoder._continued,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: RunDecoder._ended,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: RunDecoder._ended,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: RunDecoder._ended,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: RunDecoder._ended,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: RunDecoder._ended,
+}
+"""What the decoder looks at; other events tell nothing about a session."""
