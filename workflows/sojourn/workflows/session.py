@@ -5,7 +5,6 @@ All text stays in history; the workflow holds ids, statuses and counters.
 """
 
 from collections import deque
-from typing import NoReturn
 
 from temporalio import workflow
 
@@ -105,6 +104,7 @@ class SessionWorkflow:
                 break
             if self._ending is None and self._roll_over_due():
                 await self._continue_as_new()
+                continue
             if self._open_turn is None:
                 self._begin_turn()
             await self._run_turn()
@@ -193,8 +193,11 @@ class SessionWorkflow:
             or info.is_target_worker_deployment_version_changed()
         )
 
-    async def _continue_as_new(self) -> NoReturn:
-        await workflow.wait_condition(workflow.all_handlers_finished)
+    async def _continue_as_new(self) -> None:
+        """Give way to the next run, unless the session is archived before its handlers have finished."""
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
+        if self._ending is not None:
+            return
         self._journal.flush()
         self._board.publish()
         following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
