@@ -73,7 +73,7 @@ def event_line(event: SessionEvent | Preview, *, verbose: bool = False) -> Text 
     if isinstance(event, _QUIET) and not verbose:
         return None
     kind, content = _kind(event), snippet(_content(event), length=None if verbose else SNIPPET)
-    line = Text.assemble((f"{event.seq:>5}  ", "dim"), (f"{kind:<9}", _STYLES.get(kind, "dim")), content)
+    line = Text.assemble((f"{event.seq:>5}  ", "dim"), (f"{kind:<11} ", _STYLES.get(kind, "dim")), content)
     if verbose or kind == "ask":
         line.append(f"  {event.id}", "dim")
     return line
@@ -127,7 +127,7 @@ def _kind(event: SessionEvent) -> str:
         case SessionErrorEvent():
             return "error"
         case _:
-            return event.type.rpartition(".")[2].removeprefix("status_").removeprefix("model_request_")[:8]
+            return event.type.rpartition(".")[2].removeprefix("status_").removeprefix("model_request_")[:11]
 
 
 def _content(event: SessionEvent) -> str:
