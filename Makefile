@@ -25,7 +25,7 @@ lint: $(STAMP) ## Check format, style and the direction of imports
 	$(BIN)/ruff check .
 
 types: $(STAMP) ## Check types: mypy (strict), then pyright
-	$(BIN)/mypy $(ROOTS) tests
+	$(BIN)/mypy $(ROOTS) tests examples
 	$(BIN)/pyright
 
 check: lint types test wheel-test ## Everything CI checks
