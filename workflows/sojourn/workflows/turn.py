@@ -81,7 +81,6 @@ class Turn:
         on_change: Callable[[], None],
         title: str,
     ) -> None:
-        self._agent = agent
         self._limits = agent.limits
         self._journal = journal
         self._board = board
