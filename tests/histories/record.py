@@ -250,7 +250,8 @@ async def _write(client: Client, workflow_id: str, name: str) -> None:
 
 
 def _cleaned(text: str, workflow_id: str) -> str:
-    """Without the names of the machine it was recorded on."""
+    """Without the names of the machine it was recorded on, and its paths."""
+    text = re.sub(r'"stackTrace":\s*"(?:[^"\\]|\\.)*"', '"stackTrace": ""', text)
     loose = json.loads(re.sub(r'"identity":\s*"[^"]*"', '"identity": "recorder"', text))
     return json.dumps({"workflowId": workflow_id, **loose}, indent=1) + "\n"
 

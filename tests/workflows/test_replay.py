@@ -149,3 +149,7 @@ class Changed(SessionWorkflow):
 async def test_a_workflow_that_does_something_else_fails() -> None:
     with pytest.raises(workflow.NondeterminismError):
         await _replayer(Changed).replay_workflow(_history(FOLDER / "session-turn.json"))
+
+
+def test_recordings_hold_nothing_of_the_machine_they_were_made_on() -> None:
+    assert [path.name for path in FILES if "site-packages" in path.read_text() or ".py\\" in path.read_text()] == []
