@@ -49,12 +49,10 @@ class SessionTail:
     """Follows one session from the beginning of its latest run.
 
     Attributes:
-        first_run_id: The run it began with; what came before is read from the chain.
         previews: What is being written right now, polled while somebody wants it.
     """
 
     def __init__(self, client: Client, workflow_id: str, run_id: str, budget: PollBudget) -> None:
-        self.first_run_id = run_id
         self.previews = PreviewWatch(client, workflow_id, self._notify)
         self._reader = ChainReader(client, workflow_id, run_id)
         self._budget = budget
@@ -208,7 +206,7 @@ class SessionTail:
         return page is not None or wait > SHORT_POLL
 
     async def _read(self, wait: timedelta) -> list[Stored] | None:
-        """Read, but let go when poked while waiting in a long poll that has been taken away."""
+        """Read, but let go when the long poll is taken away (`yield_poll`)."""
         self._reading = asyncio.ensure_future(self._reader.read(wait=wait))
         try:
             return await self._reading
