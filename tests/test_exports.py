@@ -19,6 +19,7 @@ EXPORTS = {
         "SessionHandle",
         "connect_client",
         "missing_search_attributes",
+        "name_store",
         "register_search_attributes",
     ],
     "sojourn.testing": [
@@ -118,6 +119,8 @@ EXPORTS = {
         "SessionUsage",
         "Skill",
         "SojournError",
+        "Store",
+        "StoreUnavailableError",
         "StatusReport",
         "StopReason",
         "SystemMessage",

@@ -28,6 +28,7 @@ from sojourn.types.error import (
     SessionNotFoundError,
     SessionStateError,
     SojournError,
+    StoreUnavailableError,
     ToolCallNotFoundError,
     ToolCallSettledError,
     ToolNotFoundError,
@@ -67,6 +68,7 @@ EXAMPLES: list[SojournError] = [
     InternalError("broken"),
     ServerUnavailableError("localhost:7233"),
     ServerNotReadyError("no namespace"),
+    StoreUnavailableError("s3://bucket", reason="forbidden"),
     WorkerUnavailableError("sojourn"),
 ]
 
@@ -173,6 +175,7 @@ def test_kinds_are_the_families_of_the_design() -> None:
         (VersionConflictError, ConflictError),
         (ServerUnavailableError, InternalError),
         (ServerNotReadyError, InternalError),
+        (StoreUnavailableError, InternalError),
         (WorkerUnavailableError, InternalError),
     ],
 )

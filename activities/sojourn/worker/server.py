@@ -20,9 +20,10 @@ from temporalio.client import Client
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 
-from sojourn.types.converter import data_converter
 from sojourn.types.error import ServerNotReadyError
-from sojourn.types.name import SEARCH_ATTRIBUTES
+from sojourn.types.name import SEARCH_ATTRIBUTES, STORE_KEY
+from sojourn.types.payload import storing
+from sojourn.types.store import Store
 
 # A turn takes 27 ms instead of 150 with these, and timers fire on time. Deletions show within a second, not thirty.
 _DYNAMIC_CONFIG = {
@@ -67,28 +68,36 @@ def temporal_binary() -> str:
 
 @asynccontextmanager
 async def embedded_server(
-    *, data: Path | None = None, port: int | None = None, ui_port: int | None = None, detached: bool = False
+    *,
+    data: Path | None = None,
+    store: str | None = None,
+    port: int | None = None,
+    ui_port: int | None = None,
+    detached: bool = False,
 ) -> AsyncGenerator[EmbeddedServer, None]:
     """Run a server while the block runs.
 
     Args:
         data: Folder for the database; ``None`` keeps everything in memory and forgets it.
+        store: URL of the object store; ``None`` takes a folder beside the database, or this process's memory.
         port: Port of the gRPC frontend; ``None`` takes a free one.
         ui_port: Port of the Web UI; ``None`` takes a free one.
         detached: Keep the terminal's Ctrl-C from the server, so that it outlives the worker that stops in order. For
             processes that handle every signal that ends them; the server of any other would stay behind.
 
     Raises:
+        InvalidRequestError: There is no such kind of store.
         ServerNotReadyError: There is no `temporal` command, or the server did not start (its port may be taken).
     """
     binary = temporal_binary()
     if data is not None:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
+    objects = Store.open(store or (str(data / "store") if data is not None else "memory://"))
     ui_port = ui_port or _free_port()
     try:
         with _launcher(binary) if detached else nullcontext(binary) as program:
             environment = await WorkflowEnvironment.start_local(
-                data_converter=data_converter,
+                data_converter=storing(objects),
                 port=port,
                 runtime=_quiet_runtime(),
                 ui=True,
@@ -104,7 +113,7 @@ async def embedded_server(
         raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
     async with environment:
         address = environment.client.service_client.config.target_host
-        await _keep_history(environment.client)
+        await _prepare_namespace(environment.client, objects)
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
@@ -125,10 +134,13 @@ def _launcher(binary: str) -> Generator[str, None, None]:
         yield str(launcher) if os.access(launcher, os.X_OK) else binary
 
 
-async def _keep_history(client: Client) -> None:
-    """The dev server forgets closed runs after a day, and with them the logs of sessions."""
+async def _prepare_namespace(client: Client, store: Store) -> None:
+    """Keep closed runs, which the dev server forgets after a day, and tell other processes where the store is."""
     request = UpdateNamespaceRequest(namespace=client.namespace)
     request.config.workflow_execution_retention_ttl.FromTimedelta(_RETENTION)
+    # Nobody else can reach this process's memory.
+    if store.url != "memory://":
+        request.update_info.data[STORE_KEY] = store.url
     await client.workflow_service.update_namespace(request)
 
 

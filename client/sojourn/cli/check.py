@@ -60,7 +60,9 @@ async def examine(connection: Connection) -> AsyncGenerator[Check, None]:
     for check in (_python(), *_extras(), _binary(), _configuration(connection)):
         yield check
     try:
-        client = await connect_client(connection.address, namespace=connection.namespace, profile=connection.profile)
+        client = await connect_client(
+            connection.address, namespace=connection.namespace, profile=connection.profile, store=connection.store
+        )
     except SojournError as error:
         yield Check("server", State.MISSING, str(error))
     else:

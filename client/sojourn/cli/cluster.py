@@ -6,7 +6,8 @@ from rich.text import Text
 from sojourn.cli.check import State, examine
 from sojourn.cli.command import Cli, command
 from sojourn.cli.failure import ExitCode
-from sojourn.client import register_search_attributes
+from sojourn.client import name_store, register_search_attributes
+from sojourn.types import Store
 from sojourn.types.name import SEARCH_ATTRIBUTES
 
 _MARKS = {
@@ -23,12 +24,19 @@ def register(app: typer.Typer) -> None:
 
 
 async def setup(cli: Cli) -> None:
-    """Register on a namespace what sojourn needs there. Repeating it changes nothing."""
+    """Register on a namespace what sojourn needs there. Repeating it changes nothing.
+
+    With --store, note there where the object store is, so that clients and workers find it by themselves.
+    """
     async with cli.runtime() as runtime:
         registered = await register_search_attributes(runtime.client)
         namespace = runtime.client.namespace
+        if cli.connection.store:
+            await name_store(runtime.client, Store.open(cli.connection.store).url)
     names = [key.name for key in SEARCH_ATTRIBUTES]
     told = {"namespace": namespace, "registered": registered, "present": [n for n in names if n not in registered]}
+    if cli.connection.store:
+        told["store"] = cli.connection.store
     if registered:
         cli.out.result(told, f"registered search attributes {', '.join(registered)} in namespace {namespace!r}")
     else:

@@ -36,6 +36,9 @@ class Connection:
     address: Annotated[str | None, _option("--address", "Temporal server; otherwise TEMPORAL_ADDRESS.")] = None
     namespace: Annotated[str | None, _option("--namespace", "Namespace; otherwise TEMPORAL_NAMESPACE.")] = None
     profile: Annotated[str | None, _option("--profile", "Profile in Temporal's configuration file.")] = None
+    store: Annotated[
+        str | None, _option("--store", "URL of the object store; otherwise SOJOURN_STORE_URL, or what `setup` noted.")
+    ] = None
     task_queue: Annotated[str, _option("--task-queue", "Where the workers are.", envvar="SOJOURN_TASK_QUEUE")] = (
         TASK_QUEUE
     )
@@ -66,7 +69,12 @@ class Cli:
         """The runtime that the connection options name."""
         at = self.connection
         async with AgentRuntime.connect(
-            at.address, namespace=at.namespace, profile=at.profile, owner=at.owner, task_queue=at.task_queue
+            at.address,
+            namespace=at.namespace,
+            profile=at.profile,
+            store=at.store,
+            owner=at.owner,
+            task_queue=at.task_queue,
         ) as runtime:
             yield runtime
 

@@ -18,6 +18,7 @@ from sojourn.types import (
     ServerNotReadyError,
     ServerUnavailableError,
     SojournError,
+    StoreUnavailableError,
     ToolTimeoutError,
     WorkerUnavailableError,
 )
@@ -50,6 +51,7 @@ EXIT_CODES: dict[type[SojournError], ExitCode] = {
     ConflictError: ExitCode.CONFLICT,
     ServerUnavailableError: ExitCode.UNAVAILABLE,
     ServerNotReadyError: ExitCode.UNAVAILABLE,
+    StoreUnavailableError: ExitCode.UNAVAILABLE,
     WorkerUnavailableError: ExitCode.UNAVAILABLE,
     ProviderError: ExitCode.FAILED,
     ToolTimeoutError: ExitCode.FAILED,
@@ -73,6 +75,7 @@ HELP = "Exit codes: " + ", ".join(
 _EXTRAS = {
     "genai_prices": "worker",
     "griffe": "worker",
+    "obstore": "store",
     "prompt_toolkit": "cli",
     "pydantic_ai": "worker",
     "yaml": "cli",

@@ -16,6 +16,7 @@ from sojourn.cli.command import Cli, command
 from sojourn.cli.folder import claim, free_port
 from sojourn.client import missing_search_attributes
 from sojourn.types import InvalidRequestError, SojournError
+from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -40,6 +41,10 @@ async def up(
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="Where everything is kept.")] = Path(".sojourn"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server; 0 takes a free one.")] = 7233,
     ui_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Web UI; 0 takes a free one.")] = 8233,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
+    ] = None,
     tools: Tools = None,
     log_level: LogLevel = "warning",
 ) -> None:
@@ -51,9 +56,9 @@ async def up(
 
     _prepare(log_level)
     with claim(data), _signals() as stop:
-        ports = {"port": free_port(port, "--port"), "ui_port": free_port(ui_port, "--ui-port")}
+        server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
         async with (
-            embedded_server(data=data, detached=True, **ports) as server,
+            embedded_server(data=data, store=store, port=server_port, ui_port=web_port, detached=True) as server,
             SojournWorker(server.client, tools=tools or ()) as serving,
         ):
             _greet(cli, server, data, serving.tools.names)

@@ -1,6 +1,6 @@
 """The Python client: `AgentRuntime`, its handles, and what they take and give."""
 
-from sojourn.client.connection import connect_client, missing_search_attributes, register_search_attributes
+from sojourn.client.connection import connect_client, missing_search_attributes, name_store, register_search_attributes
 from sojourn.client.handle import AgentHandle, SessionHandle
 from sojourn.client.listing import Page
 from sojourn.client.runtime import AgentRuntime
@@ -12,5 +12,6 @@ __all__ = [
     "SessionHandle",
     "connect_client",
     "missing_search_attributes",
+    "name_store",
     "register_search_attributes",
 ]

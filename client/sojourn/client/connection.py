@@ -1,10 +1,12 @@
-"""Reaching the Temporal server."""
+"""Reaching the Temporal server, and the object store beside it."""
 
 import asyncio
+import os
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
 from temporalio.client import Client, GrpcCompression
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -12,7 +14,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from sojourn.client.failure import translated
 from sojourn.types.converter import data_converter
 from sojourn.types.error import ServerNotReadyError, ServerUnavailableError
-from sojourn.types.name import SEARCH_ATTRIBUTES
+from sojourn.types.name import SEARCH_ATTRIBUTES, STORE_KEY
+from sojourn.types.payload import storing
+from sojourn.types.store import STORE_VARIABLE, Store
 
 PATIENCE = timedelta(seconds=5)
 """How long a connection may take before the server counts as unavailable."""
@@ -24,6 +28,7 @@ async def connect_client(
     namespace: str | None = None,
     profile: str | None = None,
     api_key: str | None = None,
+    store: str | None = None,
     timeout: timedelta = PATIENCE,
 ) -> Client:
     """Connect as Temporal's environment configuration says; arguments beat it.
@@ -36,9 +41,12 @@ async def connect_client(
         namespace: Namespace of the sessions.
         profile: Profile in the configuration file.
         api_key: For Temporal Cloud; switches TLS on.
+        store: URL of the object store (see `Store.open`); otherwise ``SOJOURN_STORE_URL``, otherwise what the namespace
+            names (`name_store`).
         timeout: Longest wait for the server.
 
     Raises:
+        InvalidRequestError: There is no such kind of store, or the extra for it is not installed.
         ServerNotReadyError: The configuration cannot be read, or the server refuses the credentials or the namespace.
         ServerUnavailableError: Nothing answers.
     """
@@ -57,9 +65,43 @@ async def connect_client(
     compression = GrpcCompression.NONE if local else GrpcCompression.GZIP
     try:
         async with asyncio.timeout(timeout.total_seconds()):
-            return await Client.connect(**config, data_converter=data_converter, grpc_compression=compression)
+            client = await Client.connect(**config, data_converter=data_converter, grpc_compression=compression)
     except (RuntimeError, TimeoutError):
         raise ServerUnavailableError(target) from None
+    url = store or os.environ.get(STORE_VARIABLE) or await named_store(client)
+    return with_store(client, Store.open(url)) if url else client
+
+
+def with_store(client: Client, store: Store | None) -> Client:
+    """The same connection, with this object store."""
+    config = client.config()
+    config["data_converter"] = storing(store)
+    return Client(**config)
+
+
+async def named_store(client: Client) -> str | None:
+    """URL of the object store that the namespace names, or ``None``; also where the server does not tell."""
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        described = await client.workflow_service.describe_namespace(request, timeout=PATIENCE)
+    except RPCError:
+        return None
+    return described.namespace_info.data.get(STORE_KEY)
+
+
+async def name_store(client: Client, url: str) -> None:
+    """Write into the namespace where its object store is, so that clients and workers need not be told.
+
+    Raises:
+        ServerNotReadyError: The server refuses, as Temporal Cloud does: there, set ``SOJOURN_STORE_URL`` everywhere.
+    """
+    request = UpdateNamespaceRequest(namespace=client.namespace)
+    request.update_info.data[STORE_KEY] = url
+    try:
+        await client.workflow_service.update_namespace(request, timeout=PATIENCE)
+    except RPCError as error:
+        text = f"the server refuses to note the object store ({error.message}); set {STORE_VARIABLE} everywhere"
+        raise ServerNotReadyError(text) from None
 
 
 async def missing_search_attributes(client: Client) -> list[str]:

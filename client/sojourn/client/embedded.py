@@ -13,11 +13,17 @@ Scripts = Mapping[str, Script]
 
 @asynccontextmanager
 async def embedded(
-    *, tools: Tools, scripts: Scripts | None, data: Path | None, port: int | None, ui_port: int | None
+    *,
+    tools: Tools,
+    scripts: Scripts | None,
+    data: Path | None,
+    store: str | None,
+    port: int | None,
+    ui_port: int | None,
 ) -> AsyncGenerator[EmbeddedServer, None]:
     """A server and a worker while the block runs; see `AgentRuntime.embedded`."""
     async with (
-        embedded_server(data=data, port=port, ui_port=ui_port) as server,
+        embedded_server(data=data, store=store, port=port, ui_port=ui_port) as server,
         SojournWorker(server.client, tools=tools, scripts=scripts),
     ):
         yield server

@@ -80,6 +80,7 @@ class AgentRuntime:
         namespace: str | None = None,
         profile: str | None = None,
         api_key: str | None = None,
+        store: str | None = None,
         owner: Owner | None = None,
         task_queue: str = TASK_QUEUE,
     ) -> "AsyncGenerator[AgentRuntime, None]":
@@ -89,7 +90,7 @@ class AgentRuntime:
             ServerNotReadyError: The configuration cannot be read, or the server refuses it.
             ServerUnavailableError: Nothing answers.
         """
-        client = await connect_client(address, namespace=namespace, profile=profile, api_key=api_key)
+        client = await connect_client(address, namespace=namespace, profile=profile, api_key=api_key, store=store)
         runtime = cls(client, owner=owner, task_queue=task_queue)
         try:
             yield runtime
@@ -104,6 +105,7 @@ class AgentRuntime:
         tools: "Tools" = (),
         scripts: "Scripts | None" = None,
         data: Path | None = None,
+        store: str | None = None,
         port: int | None = None,
         ui_port: int | None = None,
         owner: Owner | None = None,
@@ -114,6 +116,7 @@ class AgentRuntime:
             tools: Tools for the worker: functions, modules, or import paths of modules.
             scripts: Scripted models by name.
             data: Folder for the database; ``None`` keeps everything in memory.
+            store: URL of the object store; by default in the folder, or in memory.
             port: Port of the server; ``None`` takes a free one.
             ui_port: Port of the Web UI; ``None`` takes a free one.
             owner: Who owns what is made without naming an owner.
@@ -124,7 +127,7 @@ class AgentRuntime:
         # Here, because only those who start everything have the worker's dependencies installed.
         from sojourn.client.embedded import embedded
 
-        async with embedded(tools=tools, scripts=scripts, data=data, port=port, ui_port=ui_port) as server:
+        async with embedded(tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port) as server:
             runtime = cls(server.client, owner=owner)
             try:
                 yield runtime

@@ -57,6 +57,7 @@ from sojourn.types.error import (
     SessionNotFoundError,
     SessionStateError,
     SojournError,
+    StoreUnavailableError,
     ToolCallNotFoundError,
     ToolCallSettledError,
     ToolNotFoundError,
@@ -142,6 +143,7 @@ from sojourn.types.session import (
     StopReason,
     UpdateSessionInput,
 )
+from sojourn.types.store import Store
 from sojourn.types.usage import (
     Usage,
 )
@@ -242,6 +244,8 @@ __all__ = [
     "SojournError",
     "StatusReport",
     "StopReason",
+    "Store",
+    "StoreUnavailableError",
     "SystemMessage",
     "TextBlock",
     "ToolCallNotFoundError",

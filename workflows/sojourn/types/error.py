@@ -25,6 +25,7 @@
     └── InternalError
         ├── ServerUnavailableError   no Temporal server answers
         ├── ServerNotReadyError      the Temporal server lacks what sojourn needs
+        ├── StoreUnavailableError    the object store cannot be reached or refuses
         └── WorkerUnavailableError   no worker takes the session's work
 
 Errors travel between processes as Temporal application errors whose ``type`` is the class name (`error_type`) and
@@ -287,6 +288,15 @@ class ServerUnavailableError(InternalError):
 
 class ServerNotReadyError(InternalError):
     """The namespace lacks what sojourn needs."""
+
+
+class StoreUnavailableError(InternalError):
+    """The object store cannot be reached or refuses. What was accepted is kept; the same call works later."""
+
+    def __init__(self, url: str, *, reason: str) -> None:
+        super().__init__(f"the object store {url!r} cannot be used: {reason}", url=url, reason=reason)
+        self.url = url
+        self.reason = reason
 
 
 class WorkerUnavailableError(InternalError):

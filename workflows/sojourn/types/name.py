@@ -50,5 +50,8 @@ SEARCH_ATTRIBUTES = (
 )
 """What `sojourn setup` registers on a namespace."""
 
+STORE_KEY = "sojourn.store"
+"""Key in a namespace's data under which the URL of its object store stands."""
+
 MODEL_ERROR = "ModelError"
 """Application error type of a failed model call; its detail is a `ModelFailure`."""

@@ -1,0 +1,154 @@
+"""The object store beside Temporal: logs of closed runs, and payloads too large for history.
+
+A folder, or a bucket of S3, Google Cloud or Azure, through `obstore`. Clients and workers that share sessions share one
+store; it travels with the Temporal client, in its data converter (`sojourn.types.payload`).
+
+    sessions/<workspace>/<session id>/runs/<run id>.jsonl    the log of a closed run
+    sessions/<workspace>/<session id>/blobs/<sha256>         a payload
+    index/<workspace>/…                                      closed sessions, for lists
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sojourn.types.error import InvalidRequestError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+STORE_VARIABLE = "SOJOURN_STORE_URL"
+"""Environment variable that names the store of every process that is not told otherwise."""
+
+
+class Store:
+    """Bytes by path. Every method may be repeated; writing replaces whole objects, so readers see all or nothing."""
+
+    def __init__(self, url: str, objects: "ObjectStore") -> None:
+        """Use an open store; see `open`."""
+        self.url = url
+        self._objects = objects
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @classmethod
+    def open(cls, url: str) -> "Store":
+        """Open a store by URL; nothing is read or written yet, but a local folder is made.
+
+        Args:
+            url: A path, or ``file://``, ``s3://bucket/prefix``, ``gs://…``, ``az://…``, ``memory://``. Credentials come
+                from the environment, as each cloud's own tools take them.
+
+        Raises:
+            InvalidRequestError: There is no such kind of store, or the extra is not installed.
+        """
+        try:
+            from obstore.exceptions import BaseError
+            from obstore.store import LocalStore, MemoryStore, from_url
+        except ModuleNotFoundError:
+            text = 'the object store needs obstore; run pip install "sojourn[store]"'
+            raise InvalidRequestError(text, param="store") from None
+        try:
+            if "://" not in url:
+                path = Path(url).expanduser().absolute()
+                return cls(str(path), LocalStore(path, mkdir=True, automatic_cleanup=True))
+            if url.startswith("file://"):
+                return cls(url, LocalStore.from_url(url, mkdir=True, automatic_cleanup=True))
+            return cls(url, MemoryStore() if url == "memory://" else from_url(url))
+        except (BaseError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidRequestError(f"store {url!r} cannot be opened: {reason}", param="store") from None
+
+    async def get(self, path: str) -> bytes | None:
+        """The object, or ``None`` if there is none.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            try:
+                found = await obstore.get_async(self._objects, path)
+                return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return None
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write an object, or replace it.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            await obstore.put_async(self._objects, path, data)
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is such an object.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            try:
+                await obstore.head_async(self._objects, path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    async def paths(self, folder: str, *, after: str | None = None) -> AsyncGenerator[str, None]:
+        """Paths of all objects below a folder, those after ``after`` only; in no order.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            async for batch in obstore.list(self._objects, folder, offset=after):
+                for each in batch:
+                    yield each["path"]
+
+    async def delete(self, *paths: str) -> None:
+        """Remove objects; those that do not exist count as removed.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            for path in paths:
+                try:
+                    await obstore.delete_async(self._objects, path)
+                except FileNotFoundError:
+                    continue
+
+    async def delete_folder(self, folder: str) -> None:
+        """Remove everything below a folder.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        await self.delete(*[path async for path in self.paths(folder)])
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        errors: tuple[type[Exception], ...] = (_base_error(), OSError)
+        try:
+            yield
+        except errors as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StoreUnavailableError(self.url, reason=reason) from None
+
+
+def _base_error() -> Any:
+    from obstore.exceptions import BaseError
+
+    return BaseError
