@@ -7,7 +7,7 @@ import socket
 import sys
 import sysconfig
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -95,7 +95,7 @@ async def embedded_server(
     objects = Store.open(store or (str(data / "store") if data is not None else "memory://"))
     ui_port = ui_port or _free_port()
     try:
-        with _launcher(binary) if detached else nullcontext(binary) as program:
+        with _launcher(binary, detached=detached) as program:
             environment = await WorkflowEnvironment.start_local(
                 data_converter=storing(objects),
                 port=port,
@@ -119,16 +119,31 @@ async def embedded_server(
     await asyncio.sleep(0.1)
 
 
+# Runs between fork and exec: gives the server a process group of its own, and an end when its parent ends.
+_BECOME_SERVER = """
+import ctypes, os, signal, sys
+if sys.argv[1] == "detached":
+    os.setpgid(0, 0)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 @contextmanager
-def _launcher(binary: str) -> Generator[str, None, None]:
-    """A program that becomes the binary, in a process group of its own: the SDK can start none itself."""
+def _launcher(binary: str, *, detached: bool) -> Generator[str, None, None]:
+    """A program that becomes the binary, in the circumstances that the SDK cannot give it.
+
+    On Linux the server ends with this process even when that is killed (``PR_SET_PDEATHSIG``).
+    """
     if os.name == "nt":
         yield binary
         return
-    code = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    mode = "detached" if detached else "attached"
     with TemporaryDirectory(prefix="sojourn-") as folder:
         launcher = Path(folder) / "temporal"
-        launcher.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -IS -c {quote(code)} {quote(binary)} "$@"\n')
+        command = (quote(sys.executable), "-IS", "-c", quote(_BECOME_SERVER), mode, quote(binary))
+        launcher.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
         launcher.chmod(0o700)
         # Where temporary files cannot be executed, the server is stopped by Ctrl-C together with the worker.
         yield str(launcher) if os.access(launcher, os.X_OK) else binary
