@@ -201,6 +201,8 @@ async def test_a_signal_that_cannot_be_read_is_dropped_by_workflow_and_reader_al
 
     await _handle(probe, stage).signal(USER_EVENTS_SIGNAL, {"sent": [{"type": "user.message", "content": []}]})
     await _handle(probe, stage).signal(USER_EVENTS_SIGNAL, "rubbish")
+    await _handle(probe, stage).signal(USER_EVENTS_SIGNAL, args=[UserEvents(sent=(UserMessage.text("two"),)), "two"])
+    await _handle(probe, stage).signal(USER_EVENTS_SIGNAL, args=["two", 2])
     await _handle(probe, stage).signal("another_signal", "rubbish")
     await probe.session.send_and_wait("after")
     await probe.idle(2)

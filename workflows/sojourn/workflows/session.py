@@ -5,13 +5,16 @@ All text stays in history; the workflow holds ids, statuses and counters.
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 from temporalio import workflow
+from temporalio.common import RawValue
 
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.refusal import refuse
+from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn, TurnFailedError, error_event
 
@@ -46,9 +49,7 @@ with workflow.unsafe.imports_passed_through():
         TITLE_MEMO,
         UPDATE_SESSION_UPDATE,
         USAGE_QUERY,
-        USER_EVENTS_SIGNAL,
     )
-    from sojourn.types.record import UserEvents
     from sojourn.types.session import (
         AgentState,
         EndTurn,
@@ -229,11 +230,13 @@ class SessionWorkflow:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    @workflow.signal(name=USER_EVENTS_SIGNAL)
-    def user_events(self, sent: UserEvents | None = None) -> None:
+    @workflow.signal(dynamic=True)
+    def user_events(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Take events from a client, in order; a repeated id is one event."""
-        # Anybody may send a signal by hand; an error here would stop the session for good.
-        if isinstance(sent, UserEvents):
+        # Anybody may send a signal by hand, with any name and any arguments. A handler with typed parameters would
+        # raise where their number is another, and stop the session for good.
+        sent = read_signal(name, arguments)
+        if sent is not None:
             self._display.touch()
             for event in self._journal.accept(sent):
                 self._take(event)

@@ -1,0 +1,22 @@
+"""Reading what a signal carries, which anybody may have sent."""
+
+from collections.abc import Sequence
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+with workflow.unsafe.imports_passed_through():
+    from sojourn.types.name import USER_EVENTS_SIGNAL
+    from sojourn.types.record import UserEvents
+
+
+def read_signal(name: str, arguments: Sequence[RawValue]) -> UserEvents | None:
+    """The client's events, or ``None`` for anything else; readers of the log leave out the same signals."""
+    if name != USER_EVENTS_SIGNAL or len(arguments) != 1:
+        return None
+    try:
+        found: object = workflow.payload_converter().from_payload(arguments[0].payload, UserEvents)
+    except (LookupError, RuntimeError, ValueError) as error:
+        workflow.logger.warning("a signal that carries no events is left out: %s", error)
+        return None
+    return found if isinstance(found, UserEvents) else None
