@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +14,7 @@ from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResul
 from sojourn.activities.model import ModelRequest
 from sojourn.activities.tool import Toolbox
 from sojourn.client import AgentHandle, AgentRuntime, SessionHandle
-from sojourn.testing import Script, ScriptedTurn
+from sojourn.testing import Script, ScriptedTurn, log_faults
 from sojourn.types import (
     AgentCustomToolUse,
     AgentDefinition,
@@ -29,18 +28,13 @@ from sojourn.types import (
     FunctionTool,
     Limits,
     ModelRef,
-    ModelRequestEnd,
-    ModelRequestStart,
     Owner,
     PermissionPolicy,
     RollOver,
     SessionEvent,
     SessionIdle,
     SessionTerminated,
-    SessionUsage,
     SojournError,
-    UserCustomToolResult,
-    UserInterrupt,
     text_of,
 )
 from sojourn.types.name import AGENT_STATE_QUERY
@@ -372,41 +366,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
 
 def check_log(log: Sequence[SessionEvent]) -> None:
     """The rules that hold for every log, whatever the session did (seed-systems.md, ordering and exactly-once)."""
-    assert [event.seq for event in log] == list(range(1, len(log) + 1))
-    assert max(Counter(event.id for event in log).values(), default=1) == 1
-    assert not any(isinstance(event, SessionTerminated) for event in log[:-1])
-    _check_spans(log)
-    _check_idles(log)
-    _check_calls(log)
-
-
-def _check_spans(log: Sequence[SessionEvent]) -> None:
-    open_span: str | None = None
-    for event in log:
-        if isinstance(event, ModelRequestStart):
-            assert open_span is None, "a model step began before the last one had ended"
-            open_span = event.id
-        elif isinstance(event, ModelRequestEnd):
-            assert event.model_request_start_id == open_span
-            open_span = None
-
-
-def _check_idles(log: Sequence[SessionEvent]) -> None:
-    for place, event in enumerate(log):
-        if isinstance(event, SessionIdle) and not isinstance(log[place - 1], SessionUsage):
-            before = [each for each in log[:place] if each.type.startswith("session.status_")]
-            assert not before or before[-1].type != "session.status_running", "a turn ended without its usage"
-            assert any(isinstance(each, UserInterrupt) for each in log[:place])
-
-
-def _check_calls(log: Sequence[SessionEvent]) -> None:
-    uses = Counter(event.id for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse))
-    results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult))
-    answers = Counter(event.custom_tool_use_id for event in log if isinstance(event, UserCustomToolResult))
-    assert not results.keys() - uses.keys()
-    assert max(results.values(), default=1) == 1
-    if log and isinstance(log[-1], SessionIdle) and log[-1].stop_reason.type != "requires_action":
-        assert not uses.keys() - results.keys() - answers.keys(), "a tool call has no result"
+    assert not list(log_faults(log))
 
 
 def _pairs(message: object) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ EXPORTS = {
         "ScriptedModel",
         "ScriptedTurn",
         "last_text",
+        "log_faults",
     ],
     "sojourn.types": [
         "ActionRequiredError",

@@ -1,5 +1,6 @@
-"""Fakes we ship: models that answer from a script."""
+"""Fakes we ship: models that answer from a script. And the rules that every log keeps."""
 
+from sojourn.testing.rule import log_faults
 from sojourn.testing.scripted import (
     Script,
     ScriptedCall,
@@ -9,4 +10,4 @@ from sojourn.testing.scripted import (
     last_text,
 )
 
-__all__ = ["Script", "ScriptedCall", "ScriptedFailure", "ScriptedModel", "ScriptedTurn", "last_text"]
+__all__ = ["Script", "ScriptedCall", "ScriptedFailure", "ScriptedModel", "ScriptedTurn", "last_text", "log_faults"]
