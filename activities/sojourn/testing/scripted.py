@@ -5,7 +5,7 @@ worker. The turn is picked by the number of model steps the session has had, so 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -64,8 +64,11 @@ class ScriptedTurn:
     usage: Usage = field(default_factory=lambda: Usage(input_tokens=10, output_tokens=5))
 
 
-Script = Sequence[ScriptedTurn] | Callable[[ModelRequest], ScriptedTurn]
-"""Turns in order, or a function of the request. Past its end a list starts again."""
+Script = Sequence[ScriptedTurn] | Callable[[ModelRequest], ScriptedTurn | Awaitable[ScriptedTurn]]
+"""Turns in order, or a function of the request. Past its end a list starts again.
+
+A function may be async: the step takes until it returns, and is cancelled there.
+"""
 
 
 def last_text(request: ModelRequest) -> str:
@@ -91,7 +94,7 @@ class ScriptedModel:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """Stream the turn of the script that the request's step stands for."""
-        turn = self._turn(request)
+        turn = await self._turn(request)
         if turn.failure is not None and request.attempt <= turn.failure.attempts:
             raise ModelCallError(
                 ModelFailure(
@@ -119,7 +122,7 @@ class ScriptedModel:
         reason: FinishReason = turn.finish_reason or ("tool_calls" if turn.calls else "stop")
         yield Answer(tuple(parts), turn.usage, reason, f"scripted:{request.model.model}")
 
-    def _turn(self, request: ModelRequest) -> ScriptedTurn:
+    async def _turn(self, request: ModelRequest) -> ScriptedTurn:
         script = self._scripts.get(request.model.model)
         if script is None:
             text = f"the worker has no script {request.model.model!r} (it has: {', '.join(sorted(self._scripts))})"
@@ -127,7 +130,8 @@ class ScriptedModel:
                 ModelFailure(kind="fatal", message=text, error_class=error_type(ModelNotFoundError(text)))
             )
         if callable(script):
-            return script(request)
+            turn = script(request)
+            return turn if isinstance(turn, ScriptedTurn) else await turn
         return script[request.step % len(script)]
 
 
