@@ -214,3 +214,37 @@ def test_answers_are_told_from_other_events() -> None:
     events: list[UserEvent] = [UserMessage.text("hi"), confirmation(), UserInterrupt(), result()]
 
     assert answers(events) == [confirmation(), result()]
+
+
+@pytest.mark.parametrize(
+    "answer", [result(PAY), confirmation(ASK), confirmation(RUN), confirmation("sevt_x")], ids=lambda event: event.type
+)
+def test_answer_that_came_past_the_checks_and_does_not_fit_changes_nothing(answer: Answer) -> None:
+    """The workflow ignores it too: the call waits on, and the right answer is taken."""
+    calls = fed(STEP, sent(answer))
+
+    assert pending(calls) == [(PAY, "confirmation"), (ASK, "custom_tool_result")]
+    assert calls.admit(confirmation())
+    assert calls.admit(result())
+
+
+def test_of_two_answers_in_the_log_the_first_counts() -> None:
+    calls = fed(STEP, sent(confirmation(allow=False)), sent(confirmation(allow=True)))
+
+    assert not calls.admit(confirmation(allow=False))
+    with pytest.raises(ToolCallSettledError):
+        calls.admit(confirmation(allow=True))
+
+
+def test_an_event_that_is_in_the_log_is_no_news() -> None:
+    calls = fed(STEP, sent(confirmation(event_id="sevt_1")), CallModelResult(step=EventId("sevt_next")))
+
+    assert not calls.admit(confirmation(event_id="sevt_1"))
+
+
+def test_a_later_run_says_that_there_were_runs_before() -> None:
+    first, later = OpenCalls(), OpenCalls()
+    first.begin(started().model_copy(update={"state": None}))
+    later.begin(started())
+
+    assert (first.continued, later.continued) == (False, True)

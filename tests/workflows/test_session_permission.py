@@ -18,10 +18,13 @@ from sojourn.types import (
     SessionStatus,
     ToolCallNotFoundError,
     ToolCallSettledError,
+    UserCustomToolResult,
     UserMessage,
     UserToolConfirmation,
 )
 from sojourn.types.id import EventId, new_event_id
+from sojourn.types.name import USER_EVENTS_SIGNAL
+from sojourn.types.record import UserEvents
 from sojourn.worker import WorkerOptions
 
 if TYPE_CHECKING:
@@ -376,3 +379,20 @@ async def test_a_parked_session_is_listed_as_waiting(stage: "Stage", till: Till,
 
     await eventually(listed, "the session is listed as waiting for an answer")
     assert await probe.session.status() is SessionStatus.IDLE
+
+
+async def test_a_raw_answer_of_the_wrong_kind_leaves_the_call_pending(stage: "Stage", till: Till) -> None:
+    """Nobody can refuse a signal; the log shows it, and the call still waits for the right answer."""
+    probe = await stage.session(_pay(1), ScriptedTurn(text="ok"), tools=[till.pay], policy=ASK)
+    await probe.session.send("go")
+    (call,) = await probe.parked()
+
+    wrong = UserCustomToolResult(id=new_event_id(), custom_tool_use_id=EventId(call))
+    handle = stage.client.get_workflow_handle(probe.workflow_id)
+    await handle.signal(USER_EVENTS_SIGNAL, UserEvents(sent=(wrong,)))
+    await probe.caught_up()
+    assert [action.id for action in await probe.session.pending_actions()] == [call]
+    await probe.session.confirm(call, allow=True)
+    await probe.idle(2, "end_turn")
+
+    assert till.paid == [1]

@@ -120,7 +120,7 @@ async def test_answers_still_work_after_a_parked_session_rolled_over(stage: "Sta
     assert [result.outcome for result in probe.of(AgentToolResult)] in (["denied", "ok"], ["ok", "denied"])
 
 
-async def test_an_answer_given_twice_is_refused_at_worst_after_a_roll_over(stage: "Stage") -> None:
+async def test_a_different_answer_is_refused_after_a_roll_over_too(stage: "Stage") -> None:
     def pay() -> None:
         return None
 
@@ -155,6 +155,32 @@ async def test_the_same_answer_sent_again_after_a_roll_over_is_one(stage: "Stage
     await probe.session.send(answer)
     await probe.session.confirm(second, allow=True)
     await probe.idle(3, "end_turn")
+
+    assert len(probe.of(UserToolConfirmation)) == 2
+
+
+async def test_an_equal_answer_as_another_event_is_no_conflict_after_a_roll_over(stage: "Stage") -> None:
+    """Neither while the step still waits for other answers, nor long after it."""
+
+    def pay() -> None:
+        return None
+
+    turn = ScriptedTurn(calls=[ScriptedCall("pay"), ScriptedCall("pay")])
+    probe = await stage.session(turn, DONE, tools=[pay], policy=ASK, roll_over=SOON)
+    await probe.session.send("go")
+    first, second = await probe.parked()
+    await probe.session.confirm(first, allow=True)
+    await probe.parked(2)
+    await _rolled(probe)
+
+    await probe.session.confirm(first, allow=True)
+    await probe.session.confirm(second, allow=True)
+    await probe.idle(3, "end_turn")
+    await _rolled(probe, 3)
+    await probe.session.confirm(second, allow=True)
+    with pytest.raises(ToolCallSettledError):
+        await probe.session.confirm(second, allow=False)
+    await probe.caught_up()
 
     assert len(probe.of(UserToolConfirmation)) == 2
 

@@ -25,22 +25,29 @@ class _Call:
     settled: bool = False
     approved: bool = False
 
+    @property
+    def waits(self) -> bool:
+        return (self.custom or self.asks) and not (self.settled or self.approved)
+
 
 @dataclass
 class OpenCalls:
-    """The tool calls of the current step. Feed it a run's input and records, in order."""
+    """The tool calls of the current step. Feed it a run's input and records, in order; then the next run's records."""
 
     _calls: dict[EventId, _Call] = field(default_factory=dict)
     _answers: dict[EventId, Answer] = field(default_factory=dict)
+    """The answers that counted."""
     _past: set[EventId] = field(default_factory=set)
     """Calls of earlier steps."""
     _seen: set[str] = field(default_factory=set)
-    """Client events of earlier runs."""
+    """Digests of the client events so far."""
     begun: bool = False
+    continued: bool = False
+    """Whether there are runs before the first one that was fed, which may know more."""
 
     def begin(self, start: SessionInput) -> None:
         """Take what the run before has left open."""
-        self.begun = True
+        self.begun, self.continued = True, start.state is not None
         turn = start.state.turn if start.state else None
         self._seen.update(start.state.seen if start.state else ())
         for call in turn.calls if turn else ():
@@ -58,8 +65,7 @@ class OpenCalls:
                 }
             case UserEvents():
                 for event in record.sent:
-                    if isinstance(event, UserToolConfirmation | UserCustomToolResult):
-                        self._answers.setdefault(target(event), event)
+                    self._hear(event)
             case RunToolResult():
                 self._settle(record.tool_use_id)
             case RunToolInput():
@@ -76,7 +82,7 @@ class OpenCalls:
         return [
             PendingAction(id=id, name=call.name, kind="custom_tool_result" if call.custom else "confirmation")
             for id, call in self._calls.items()
-            if (call.custom or call.asks) and not (call.settled or call.approved or id in self._answers)
+            if call.waits
         ]
 
     def admit(self, answer: Answer) -> bool:
@@ -90,17 +96,29 @@ class OpenCalls:
         id = target(answer)
         call = self._calls.get(id)
         given = self._answers.get(id)
-        if digest(answer.id) in self._seen:
+        if answer.id and digest(answer.id) in self._seen:
             return False
         if given is not None and given == answer.model_copy(update={"id": given.id}):
             return False
         if call is None:
             raise ToolCallSettledError(id) if given is not None or id in self._past else ToolCallNotFoundError(id)
-        if call.settled or call.approved or given is not None:
+        if call.settled or call.approved:
             raise ToolCallSettledError(id)
         self._check_kind(answer, call)
-        self._answers[id] = answer
+        self._hear(answer)
         return True
+
+    def _hear(self, event: UserEvent) -> None:
+        """Take a client event of the log. As in the workflow, the first answer of the right kind counts."""
+        if event.id:
+            self._seen.add(digest(event.id))
+        if not isinstance(event, UserToolConfirmation | UserCustomToolResult):
+            return
+        call = self._calls.get(target(event))
+        if call is not None and call.waits and call.custom is isinstance(event, UserCustomToolResult):
+            self._answers[target(event)] = event
+            allowed = isinstance(event, UserToolConfirmation) and event.result == "allow"
+            call.approved, call.settled = allowed, not allowed
 
     def _check_kind(self, answer: Answer, call: _Call) -> None:
         if isinstance(answer, UserCustomToolResult) and not call.custom:

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -33,6 +34,8 @@ from sojourn.types.error import (
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
+    ToolCallNotFoundError,
+    ToolCallSettledError,
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.id import AgentId, SessionId, new_session_id, workflow_id
@@ -218,21 +221,35 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         if located.status.is_terminal:
             raise SessionClosedError(session_id, status=located.status)
-        calls = await self._open_calls(located)
-        stale = {id(event) for event in answers(events) if not calls.admit(event)}
-        return [event for event in events if id(event) not in stale]
+        latest = ChainReader(self._client, located.workflow_id, located.run_id)
+        run = latest.run
+        calls = await self._open_calls(located, latest)
+        try:
+            return _news(calls, events)
+        except (ToolCallNotFoundError, ToolCallSettledError):
+            if not calls.continued:
+                raise
+            # The runs before know which answers the calls were given.
+            chain = ChainReader(self._client, located.workflow_id, run.first_run_id)
+            with suppress(SessionNotFoundError):
+                calls = await self._open_calls(located, chain)
+            return _news(calls, events)
 
     async def pending(self, session_id: SessionId, owner: Owner) -> list[PendingAction]:
         """The tool calls that wait for the client."""
         located = await self.locate(session_id, owner)
-        return [] if located.status.is_terminal else (await self._open_calls(located)).pending
+        if located.status.is_terminal:
+            return []
+        latest = ChainReader(self._client, located.workflow_id, located.run_id)
+        return (await self._open_calls(located, latest)).pending
 
-    async def _open_calls(self, located: Located) -> OpenCalls:
+    async def _open_calls(self, located: Located, reader: ChainReader) -> OpenCalls:
+        """The calls of the latest run, as told by all runs from the one on at which the reader stands."""
         calls = OpenCalls()
-        reader = ChainReader(self._client, located.workflow_id, located.run_id)
-        run = reader.run
+        read_run_id = ""
         with translated(self._address, missing=SessionNotFoundError(located.id)):
-            while reader.run is run and not reader.ended and reader.event_id < located.history_length:
+            while not reader.ended and not (read_run_id == located.run_id and _is_past(reader, located)):
+                run, read_run_id = reader.run, reader.run_id
                 page = await reader.read(wait=_AT_ONCE)
                 if run.start is not None and not calls.begun:
                     calls.begin(run.start)
@@ -384,6 +401,16 @@ class SessionStore:
         self._known[workflow_id, owner.user] = run_id
         if len(self._known) > 10_000:
             self._known.popitem(last=False)
+
+
+def _news(calls: OpenCalls, events: list[UserEvent]) -> list[UserEvent]:
+    """The events without answers that have been given before."""
+    stale = {id(event) for event in answers(events) if not calls.admit(event)}
+    return [event for event in events if id(event) not in stale]
+
+
+def _is_past(reader: ChainReader, located: Located) -> bool:
+    return reader.run_id != located.run_id or reader.event_id >= located.history_length
 
 
 def _attributes(input: SessionInput, status: SessionStatus) -> TypedSearchAttributes:
