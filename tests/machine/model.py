@@ -295,7 +295,12 @@ def in_order(log: Iterable[str]) -> list[str]:
     ordered: list[str] = []
     for line in log:
         place = len(ordered)
-        while place and line.startswith("result") and ordered[place - 1].startswith("result") and ordered[place - 1] > line:
+        while (
+            place
+            and line.startswith("result")
+            and ordered[place - 1].startswith("result")
+            and ordered[place - 1] > line
+        ):
             place -= 1
         ordered.insert(place, line)
     return ordered

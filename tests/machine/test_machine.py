@@ -1,7 +1,7 @@
 """Random programs against a real server: what clients, models, tools and workers do, in any order.
 
-A model of the session (`tests.machine.model`) says after each step what the log, the status and the pending actions must
-be. ``SOJOURN_MACHINE_PROGRAMS`` sets how many programs are run; `make machine` runs the long form.
+A model of the session (`tests.machine.model`) says after each step what log, status and pending actions must be.
+``SOJOURN_MACHINE_PROGRAMS`` sets how many programs are run; `make machine` runs the long form.
 """
 
 import os
@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from tests.conftest import check_log
+from tests.machine.model import ASK, CUSTOM, KINDS, LEGAL, MOVES, Call, Model
+from tests.machine.world import DEFINITION, STRANGER, Play, World, answer_to
 
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
@@ -30,9 +40,6 @@ from sojourn.types.event import ModelRequestStart
 from sojourn.types.id import new_event_id
 from sojourn.types.session import UpdateSessionInput
 from sojourn.worker import EmbeddedServer
-from tests.conftest import check_log
-from tests.machine.model import ASK, CUSTOM, GHOST, KINDS, LEGAL, MOVES, Call, Model
-from tests.machine.world import DEFINITION, STRANGER, Play, World, answer_to
 
 PROGRAMS = int(os.environ.get("SOJOURN_MACHINE_PROGRAMS", "12"))
 STEPS = int(os.environ.get("SOJOURN_MACHINE_STEPS", "30"))

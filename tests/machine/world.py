@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.client import Client
+from tests.machine.model import ASK, CUSTOM, DENIED, GHOST, Model, in_order
 
 from sojourn.activities import ToolContext, tool
 from sojourn.activities.model import ModelRequest
@@ -36,7 +37,6 @@ from sojourn.types.name import AGENT_STATE_QUERY, PENDING_ACTIONS_QUERY, USER_EV
 from sojourn.types.record import UserEvents
 from sojourn.types.session import AgentState, PendingAction
 from sojourn.worker import SojournWorker, WorkerOptions
-from tests.machine.model import ASK, CUSTOM, DENIED, GHOST, Model, in_order
 
 T = TypeVar("T")
 
@@ -75,6 +75,9 @@ class Director:
         """Whatever was held died with its worker."""
         self._steps.clear()
         self._tools.clear()
+
+    async def thinks(self, workflow_id: str) -> None:
+        await self._present(self._steps, workflow_id)
 
     async def began(self, tool_use_id: str) -> None:
         await self._present(self._tools, tool_use_id)
@@ -234,13 +237,12 @@ class Play:
 
     async def attempt(self, act: Awaitable[object], refusal: type[SojournError] | None) -> None:
         """Do something that must be refused in this way, or not at all."""
-        try:
-            await act
-        except SojournError as error:
-            assert refusal is not None, f"refused a legal move: {error!r} at {self.model.log}"
-            assert isinstance(error, refusal), f"{error!r} is no {refusal.__name__}"
+        (error,) = await self.together(act)
+        if refusal is None:
+            assert error is None, f"refused a legal move: {error!r} at {self.model.log}"
         else:
-            assert refusal is None, f"took an illegal move ({self.model.status}) without {refusal.__name__}"
+            assert error is not None, f"took an illegal move ({self.model.status}) without {refusal.__name__}"
+            assert isinstance(error, refusal), f"{error!r} is no {refusal.__name__}"
 
     async def together(self, *acts: Awaitable[object]) -> list[BaseException | None]:
         """Do things at the same time; what became of each."""
@@ -288,6 +290,8 @@ class Play:
             assert [action.id for action in pending] == waiting
         assert (await session.status()).value == model.status
         assert [action.id for action in await session.pending_actions()] == waiting
+        if model.phase == "step":
+            await self.world.director.thinks(self.workflow_id)
         for call in model.running:
             await self.world.director.began(self.ids[call.number])
 
@@ -307,7 +311,7 @@ class Play:
             self.model.archive()
             await self.session(0).archive()
         await self.settle()
-        done, late = await asyncio.wait(self._readers, timeout=PATIENCE)
+        _, late = await asyncio.wait(self._readers, timeout=PATIENCE)
         assert not late, "a stream did not end with its session"
         log = await self.world.runtimes[2].list_events(self.id, owner=self.owner)
         assert self.live == [log, log]
