@@ -137,9 +137,9 @@ class Model:
             self.queue.append(then)
         if self.phase:
             self._cut()
-        else:
-            self.log.append("idle end_turn")
-            self.below = "idle"
+            return
+        self.log.append("idle end_turn")
+        self.below = "idle"
         self._wake()
 
     def pause(self) -> None:
@@ -166,13 +166,17 @@ class Model:
     def update(self) -> None:
         self.log.append("updated")
 
-    def answer(self, call: Call, answer: str) -> None:
-        self.log.append(f"answer #{call.number} {answer}")
-        call.answer = answer
-        call.state = "approved" if answer == "allow" else "settled"
-        if answer == "deny":
-            self.log.append(f"result #{call.number} denied")
-        if self.phase == "tools":
+    def answer(self, *given: tuple[Call, str], then_interrupt: bool = False) -> None:
+        """Answers in one message; ``then_interrupt``: and an interrupt with them."""
+        self.log += [f"answer #{call.number} {answer}" for call, answer in given] + ["interrupt"] * then_interrupt
+        for call, answer in given:
+            call.answer = answer
+            call.state = "approved" if answer == "allow" else "settled"
+            if answer == "deny":
+                self.log.append(f"result #{call.number} denied")
+        if then_interrupt:
+            self._cut()
+        elif self.phase == "tools":
             self._start_ready()
         elif self.phase == "parked":
             self._answered()
@@ -198,7 +202,7 @@ class Model:
         self.log.append("step<")
         self.phase = "held"
         if answered:
-            self.answer(self.calls[0], answered)
+            self.answer((self.calls[0], answered))
         for call in self.calls:
             if call.name in (DENIED, GHOST):
                 call.state = "settled"
