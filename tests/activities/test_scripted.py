@@ -1,3 +1,4 @@
+import asyncio
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -108,6 +109,21 @@ async def test_script_may_be_a_function_of_the_request() -> None:
         return ScriptedTurn(f"{last_text(request)} {request.step}", chunk_delay=timedelta(0))
 
     assert await answered(asked(user("hi"), step=4), script) == "hi 4"
+
+
+async def test_script_may_be_an_async_function_that_holds_the_step() -> None:
+    release = asyncio.Event()
+
+    async def script(request: ModelRequest) -> ScriptedTurn:
+        await release.wait()
+        return ScriptedTurn("at last")
+
+    step = asyncio.create_task(answered(asked(user("hi")), script))
+    await asyncio.sleep(0)
+    assert not step.done()
+    release.set()
+
+    assert await step == "at last"
 
 
 async def test_echo_is_always_there() -> None:
