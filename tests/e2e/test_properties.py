@@ -30,6 +30,7 @@ from sojourn.types import (
     SessionStatus,
     SystemMessage,
     TextBlock,
+    UserCustomToolResult,
     UserInterrupt,
     UserMessage,
 )
@@ -51,6 +52,7 @@ from sojourn.types.record import (
     UserEvents,
 )
 from sojourn.types.session import UpdateSessionInput
+from sojourn.workflows.call import Call, Calls
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, PlayedModel, Probe, Stage
@@ -99,11 +101,15 @@ _chains = st.lists(st.lists(_records, max_size=8), min_size=1, max_size=4)
 """Runs of records, as continue-as-new divides them."""
 
 
-def _read(runs: list[list[Record]]) -> list[SessionEvent]:
-    """A chain as a reader reads it: each run goes on from what the run before has handed over."""
+def _read(runs: list[list[Record]], *, since: int = 0) -> list[SessionEvent]:
+    """A chain as a reader sees it that begins at one of its runs: each goes on from what the run before handed over."""
     cursor, events = LogCursor(SESSION), list[SessionEvent]()
-    for run in runs:
-        events += [event for record in run for event in cursor.number(record, at=AT)]
+    for place, run in enumerate(runs):
+        for record in run:
+            if place >= since:
+                events += cursor.number(record, at=AT)
+            else:
+                cursor.count(record)
         cursor = LogCursor(SESSION, seq=cursor.seq, user_events=cursor.user_events, seen=cursor.seen)
     return events
 
@@ -257,9 +263,7 @@ async def test_p4_the_time_runs_out_while_no_worker_is_there(
 ) -> None:
     """The deadline passes on the server; the next worker acts on it."""
     model = played(ASKS, DONE)
-    probe = await stage.session(
-        script=model, custom=[LOOK], limits=Limits(custom_tool_timeout=timedelta(seconds=1)), options=None
-    )
+    probe = await stage.session(script=model, custom=[LOOK], limits=Limits(custom_tool_timeout=timedelta(seconds=1)))
     await probe.session.send("go")
     await probe.parked()
     await stage.stop(stage.workers[0])
@@ -298,9 +302,6 @@ async def test_p4_the_time_runs_on_over_continue_as_new(stage: "Stage", played: 
 @given(answered=st.lists(st.booleans(), min_size=1, max_size=6), seconds=st.lists(st.integers(1, 9), min_size=6))
 def test_p4_every_call_of_a_step_has_a_deadline_until_it_has_a_result(answered: list[bool], seconds: list[int]) -> None:
     """However many calls park together: each ends by answer or by time, and nothing waits after the last one."""
-    from sojourn.types.event import UserCustomToolResult
-    from sojourn.workflows.call import Call, Calls
-
     calls = Calls(
         Call(EventId(f"sevt_{place}"), "look", "custom", "allow", False, timedelta(seconds=seconds[place]), asked_at=AT)
         for place in range(len(answered))
@@ -327,12 +328,14 @@ def test_p4_every_call_of_a_step_has_a_deadline_until_it_has_a_result(answered: 
 @MANY
 @given(runs=_chains)
 def test_p6_the_events_after_any_place_are_the_tail_of_the_whole(runs: list[list[Record]]) -> None:
-    """From any number on: exactly the events with a higher one, in order, once; wherever the runs were divided."""
+    """From any number on: exactly the events with a higher one, in order, once, from whichever run one reads."""
     whole = _read(runs)
 
     assert _read([[record for run in runs for record in run]]) == whole
-    for place in range(len(whole) + 1):
-        assert [event for event in whole if event.seq > place] == whole[place:]
+    for since in range(len(runs)):
+        tail = _read(runs, since=since)
+        for place in range(len(whole) - len(tail), len(whole) + 1):
+            assert [event for event in tail if event.seq > place] == whole[place:]
 
 
 async def _stream(stage: "Stage", probe: "Probe", place: int) -> list[SessionEvent]:
