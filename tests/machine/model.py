@@ -181,6 +181,20 @@ class Model:
         elif self.phase == "parked":
             self._answered()
 
+    def answered_twice(self, number: int, taken: list[str]) -> "list[Model]":
+        """What may have come of one or two answers that were taken at the same time."""
+        outcomes = []
+        for first, second in (taken, taken[::-1]) if len(taken) == 2 else [(taken[0], "")]:
+            # An equal answer is not even stored if its sender has seen the first.
+            for where in ["nowhere"] * (second in ("", first)) + ["next", "last"] * bool(second):
+                model = self.copy()
+                place = len(model.log) + 1
+                model.answer((next(call for call in model.calls if call.number == number), first))
+                if where != "nowhere":
+                    model.log.insert(place if where == "next" else len(model.log), f"answer #{number} {second}")
+                outcomes.append(model)
+        return outcomes
+
     def ignored(self, target: str, answer: str) -> None:
         """An answer that came past the client's checks: it stands in the log and changes nothing."""
         self.log.append(f"answer {target} {answer}")
