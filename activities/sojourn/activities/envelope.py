@@ -5,6 +5,7 @@ one fails its task for ever. So an activity seals its result while it can still 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -17,12 +18,13 @@ from sojourn.types.error import StoreUnavailableError
 from sojourn.types.payload import THRESHOLD_BYTES, driver_of, inline, limit_bytes
 
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
 
 _ROOM_BYTES = 64 * 1024
 """Kept free below the server's limit, for what else stands in the same history event."""
 
-_UPLOAD_PATIENCE = timedelta(seconds=8)
-"""How long a result waits for its store; less than the grace between a tool's limit and the activity's."""
+_PATIENCE = timedelta(seconds=8)
+"""How long a tool call waits for the store; less than the grace between a tool's limit and the activity's."""
 
 
 class UnfitError(Exception):
@@ -41,8 +43,11 @@ class Envelope:
         self._converter = inline(client)
         self._driver = driver_of(client)
 
-    async def seal(self, result: BaseModel) -> None:
+    async def seal(self, result: R) -> R:
         """Make sure that a result will be stored and read; a large one is uploaded here, while the activity beats.
+
+        Returns:
+            The result as everybody will read it: JSON has no NaN, for one.
 
         Raises:
             StoreUnavailableError: The store cannot be reached or refuses.
@@ -53,31 +58,32 @@ class Envelope:
             size = payload.ByteSize()
             if size > self.limit_bytes:
                 raise UnfitError(f"{size:,} bytes; the limit is {self.limit_bytes:,}")
-            await self._converter.decode([payload], [type(result)])
+            read: R = (await self._converter.decode([payload], [type(result)]))[0]
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise UnfitError(f"it cannot be written as JSON: {_line(error)}") from None
         except ValidationError as error:
             raise UnfitError(f"it cannot be read again: {_line(error.errors()[0]['msg'])}") from None
         if self._driver is not None and size >= THRESHOLD_BYTES:
             await self._driver.upload(activity.info().workflow_id or "", payload)
+        return read
 
-    async def seal_patiently(self, result: BaseModel) -> None:
-        """`seal`, for what cannot be had again: a store that is away for a moment is waited for.
 
-        Raises:
-            StoreUnavailableError: The store stayed away.
-            UnfitError: As `seal` does.
-        """
-        loop = asyncio.get_running_loop()
-        end, pause = loop.time() + _UPLOAD_PATIENCE.total_seconds(), 0.1
-        while True:
-            try:
-                return await self.seal(result)
-            except StoreUnavailableError:
-                if loop.time() + pause > end:
-                    raise
-            await asyncio.sleep(pause)
-            pause *= 2
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until the store is there, for what must not be given up because it is away for a moment.
+
+    Raises:
+        StoreUnavailableError: It stayed away.
+    """
+    loop = asyncio.get_running_loop()
+    end, pause = loop.time() + _PATIENCE.total_seconds(), 0.1
+    while True:
+        try:
+            return await attempt()
+        except StoreUnavailableError:
+            if loop.time() + pause > end:
+                raise
+        await asyncio.sleep(pause)
+        pause *= 2
 
 
 def _line(error: object) -> str:

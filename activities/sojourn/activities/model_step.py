@@ -86,8 +86,7 @@ class ModelStep:
                 start, conversation = await self._context(record)
                 request = _request(start, conversation, self._specs(start), attempt=record.attempt)
                 answer = await _answer(self._model, request, draft)
-                result = self._result(record.step, start, draft, answer)
-                await self._seal(result)
+                result = await self._sealed(record.step, start, draft, answer)
         except asyncio.CancelledError:
             return await self._kept(draft.interrupted(record.step, _on_request()))
         except ModelCallError as error:
@@ -97,10 +96,9 @@ class ModelStep:
 
     async def _kept(self, result: CallModelResult) -> CallModelResult:
         try:
-            await self._envelope.seal(result)
+            return await self._envelope.seal(result)
         except (UnfitError, StoreUnavailableError):
             return result.model_copy(update={"parts": ()})
-        return result
 
     async def _context(self, record: CallModelInput) -> tuple[SessionInput, Conversation]:
         info = activity.info()
@@ -115,17 +113,17 @@ class ModelStep:
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
-    async def _seal(self, result: CallModelResult) -> None:
-        """Refuse an answer that the session cannot take, before it is handed to Temporal."""
-        if len(result.calls) > MAX_CALLS:
-            text = f"the model asked for {len(result.calls):,} tool calls at once; the limit is {MAX_CALLS:,}"
-            raise ModelCallError(ModelFailure(kind="fatal", message=text))
+    async def _sealed(self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer) -> CallModelResult:
+        """The answer as it will be stored. One that the session cannot take is refused before it comes to Temporal."""
+        calls = sum(isinstance(part, AnswerToolCall) for part in answer.parts)
+        if calls > MAX_CALLS:
+            raise _unusable(f"the model asked for {calls:,} tool calls at once; the limit is {MAX_CALLS:,}")
         try:
-            await self._envelope.seal(result)
+            return await self._envelope.seal(self._result(step, start, draft, answer))
         except UnfitError as error:
-            raise ModelCallError(
-                ModelFailure(kind="fatal", message=f"the model's answer is unusable: {error}")
-            ) from None
+            raise _unusable(f"the model's answer is unusable: {error}") from None
+        except ValidationError as error:
+            raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
@@ -263,6 +261,10 @@ def _request(start: SessionInput, conversation: Conversation, tools: list[ToolSp
         step=conversation.steps,
         attempt=attempt,
     )
+
+
+def _unusable(text: str) -> ModelCallError:
+    return ModelCallError(ModelFailure(kind="fatal", message=text))
 
 
 def _away(error: StoreUnavailableError) -> ModelFailure:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from temporalio import activity
 
 from sojourn.activities.context import ToolContext
-from sojourn.activities.envelope import Envelope, UnfitError
+from sojourn.activities.envelope import Envelope, UnfitError, patiently
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Tool, Toolbox
@@ -65,7 +65,7 @@ class ToolCall:
         try:
             async with Pulse(watch.preview):
                 log = self._logs.get(info.workflow_id or "")
-                call = await log.call(info.workflow_run_id or "", record.tool_use_id)
+                call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 result = await self._sealed(record, await self._run(record, call, watch))
         except asyncio.CancelledError:
             watch.cancelled.set()
@@ -73,6 +73,8 @@ class ToolCall:
             if details is None or not details.cancel_requested:
                 raise
             return _result(record, "The call was interrupted. Try again if it is still needed.", "interrupted")
+        except StoreUnavailableError as error:
+            return _result(record, f"The tool did not run: {error}", "error")
         if info.retry_policy is not None and info.retry_policy.maximum_attempts == 1:
             log.remember_result(result)
         return result
@@ -100,12 +102,11 @@ class ToolCall:
 
     async def _sealed(self, record: RunToolInput, result: RunToolResult) -> RunToolResult:
         try:
-            await self._envelope.seal_patiently(result)
+            return await patiently(lambda: self._envelope.seal(result))
         except UnfitError as error:
             return _result(record, f"The tool's result cannot be given: {error}. Ask for less at a time.", "error")
         except StoreUnavailableError as error:
             return _result(record, f"The tool ran, and its result could not be stored: {error}", "error")
-        return result
 
     async def _call(self, found: Tool, arguments: dict[str, Any]) -> Any:
         try:

@@ -4,7 +4,6 @@ A path or a URL may lead somewhere else on another machine. So the store holds a
 worker with another store refuses to start, instead of failing to read what sessions have stored.
 """
 
-import secrets
 from collections.abc import Mapping
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
@@ -12,6 +11,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.types.error import ServerNotReadyError
+from sojourn.types.id import new_event_id
 from sojourn.types.name import STORE_KEY, STORE_MARK_KEY
 from sojourn.types.payload import store_of
 from sojourn.types.store import STORE_VARIABLE, Store
@@ -33,7 +33,7 @@ async def note_store(client: Client, store: Store) -> None:
     """
     mark = await store.get(_MARK_PATH)
     if mark is None:
-        mark = secrets.token_hex(16).encode()
+        mark = new_event_id().encode()
         await store.put(_MARK_PATH, mark)
     request = UpdateNamespaceRequest(namespace=client.namespace)
     request.update_info.data[STORE_KEY] = store.url
