@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import Client
 
 from sojourn.activities import tool
+from sojourn.activities.conversation import ToolResults, UserTurn
 from sojourn.activities.model_step import MAX_CALLS
 from sojourn.client.connection import with_store
 from sojourn.testing import ScriptedCall, ScriptedTurn
@@ -37,7 +38,7 @@ from sojourn.types import (
 from sojourn.types.payload import STORED_LIMIT_BYTES, session_folder
 
 if TYPE_CHECKING:
-    from conftest import PlayedModel, Probe, Stage
+    from tests.conftest import PlayedModel, Probe, Stage
 
 DONE = ScriptedTurn(text="done")
 ODD = {
@@ -131,8 +132,11 @@ async def test_images_of_megabytes_in_messages_and_results_come_back_as_they_wer
 
     assert probe.of(UserMessage)[0].content[1] == image
     assert probe.of(UserCustomToolResult)[0].content == (image,)
-    assert model.requests[-1].messages[0].content[1] == image  # type: ignore[union-attr]
-    assert model.requests[-1].messages[-1].results[0].content == (image,)  # type: ignore[union-attr]
+    first, *_, last = model.requests[-1].messages
+    assert isinstance(first, UserTurn)
+    assert first.content[1] == image
+    assert isinstance(last, ToolResults)
+    assert last.results[0].content == (image,)
 
 
 async def test_a_message_over_the_hard_limit_is_refused_and_leaves_nothing(stage: "Stage") -> None:
@@ -345,8 +349,8 @@ async def test_three_hundred_calls_wait_for_approval_and_run_in_order_of_the_ans
     await stage.runtime.send_event(probe.session, answers[299])
     await probe.saw(SessionIdle, where=lambda idle: idle.stop_reason.type == "end_turn")
 
-    outcomes = {result.tool_use_id: result.outcome for result in probe.of(AgentToolResult)}
-    assert [outcomes[id] for id in waiting] == ["denied" if place % 3 else "ok" for place in range(300)]  # type: ignore[index]
+    outcomes = {str(result.tool_use_id): result.outcome for result in probe.of(AgentToolResult)}
+    assert [outcomes[id] for id in waiting] == ["denied" if place % 3 else "ok" for place in range(300)]
 
 
 async def test_a_model_that_asks_for_thousands_of_calls_is_told_off(stage: "Stage") -> None:

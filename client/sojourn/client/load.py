@@ -11,8 +11,8 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from sojourn.types.error import SessionBusyError
 from sojourn.types.id import SessionId
 
-MAX_HISTORY_EVENTS = 9_000
-"""The server takes 10,000 signals in a run (``history.maximumSignalsPerExecution``) and 51,200 events."""
+MAX_HISTORY_EVENTS = 4_000
+"""What a worker that was away can take up at once: the SDK gives a workflow 2 s for that; 9,000 signals are too many."""
 
 MAX_HISTORY_BYTES = 30_000_000
 """The server ends a workflow at 50 MB (``limit.historySize.error``)."""
