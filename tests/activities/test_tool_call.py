@@ -6,24 +6,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from pydantic import BaseModel, JsonValue
 from temporalio import activity
 from temporalio.activity import ActivityCancellationDetails
+from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from sojourn.activities import ToolCancelledError, ToolContext, tool
+from sojourn.activities.envelope import Envelope
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
-from sojourn.activities.tool_call import RESULT_LIMIT_BYTES, ToolCall
+from sojourn.activities.tool_call import ToolCall
 from sojourn.types.content import Base64Source, ImageBlock, TextBlock
+from sojourn.types.converter import data_converter
 from sojourn.types.id import EventId
+from sojourn.types.payload import INLINE_LIMIT_BYTES
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
 
 ID = EventId("sevt_1")
+ENVELOPE = Envelope(cast(Client, SimpleNamespace(data_converter=data_converter)))
+"""Of a worker without a store."""
 SOON = timedelta(seconds=10)
 """Bound on every wait; what is waited for comes at once."""
 
@@ -77,7 +84,7 @@ class Stage:
         return await self.run_named(made.name, Toolbox([made]), OneLog(made.name, input))
 
     async def run_named(self, name: str, tools: Toolbox, log: OneLog) -> RunToolResult:
-        running = ToolCall(logs=cast(SessionLogs, log), tools=tools, threads=self.threads)
+        running = ToolCall(logs=cast(SessionLogs, log), tools=tools, threads=self.threads, envelope=ENVELOPE)
         async with asyncio.timeout(SOON.total_seconds()):
             return await self.environment.run(running.run_tool, RunToolInput(tool_use_id=ID, name=name))
 
@@ -172,7 +179,7 @@ async def test_text_that_is_no_unicode_is_an_error_result(stage: Stage) -> None:
 
 async def test_result_that_is_too_large_is_an_error_result(stage: Stage) -> None:
     async def give() -> str:
-        return "x" * (RESULT_LIMIT_BYTES + 1)
+        return "x" * (INLINE_LIMIT_BYTES + 1)
 
     result = await stage.run(give)
 
@@ -182,14 +189,14 @@ async def test_result_that_is_too_large_is_an_error_result(stage: Stage) -> None
 
 async def test_size_of_a_result_counts_its_bytes_and_not_its_characters(stage: Stage) -> None:
     async def give() -> str:
-        return "ü" * (RESULT_LIMIT_BYTES // 2 + 1)
+        return "ü" * (INLINE_LIMIT_BYTES // 2 + 1)
 
     assert (await stage.run(give)).outcome == "error"
 
 
 async def test_result_just_under_the_limit_is_kept(stage: Stage) -> None:
     async def give() -> str:
-        return "x" * (RESULT_LIMIT_BYTES - 100)
+        return "x" * (INLINE_LIMIT_BYTES - 70_000)
 
     assert (await stage.run(give)).outcome == "ok"
 

@@ -5,7 +5,6 @@ import pytest
 from temporalio.client import Client
 
 from sojourn.client.validation import (
-    PAYLOAD_LIMIT_BYTES,
     check_definition,
     check_environment,
     check_events,
@@ -25,6 +24,7 @@ from sojourn.types.event import (
     UserToolResult,
 )
 from sojourn.types.id import EventId
+from sojourn.types.payload import INLINE_LIMIT_BYTES
 from sojourn.types.session import EnvironmentConfig
 from sojourn.types.wire import parse
 
@@ -146,11 +146,11 @@ async def test_value_that_fits_is_returned_as_it_goes_to_the_server() -> None:
 
 async def test_value_over_the_servers_limit_is_refused_before_it_is_sent() -> None:
     with pytest.raises(PayloadTooLargeError) as error:
-        await check_size(CLIENT, UserMessage.text("x" * PAYLOAD_LIMIT_BYTES))
+        await check_size(CLIENT, UserMessage.text("x" * INLINE_LIMIT_BYTES))
 
-    assert error.value.limit_bytes == PAYLOAD_LIMIT_BYTES
-    assert error.value.size_bytes > PAYLOAD_LIMIT_BYTES
+    assert error.value.limit_bytes == INLINE_LIMIT_BYTES
+    assert error.value.size_bytes > INLINE_LIMIT_BYTES
 
 
 async def test_value_just_under_the_limit_is_taken() -> None:
-    assert await check_size(CLIENT, UserMessage.text("x" * (PAYLOAD_LIMIT_BYTES - 200)))
+    assert await check_size(CLIENT, UserMessage.text("x" * (INLINE_LIMIT_BYTES - 200)))

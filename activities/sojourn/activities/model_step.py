@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.conversation import Conversation
+from sojourn.activities.envelope import Envelope, UnfitError, whole
 from sojourn.activities.model import (
     Answer,
     AnswerPart,
@@ -26,7 +27,7 @@ from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
 from sojourn.types.agent import CustomTool, FunctionTool
-from sojourn.types.error import CheckpointError, ToolNotFoundError, error_type
+from sojourn.types.error import CheckpointError, StoreUnavailableError, ToolNotFoundError, error_type
 from sojourn.types.failure import ModelFailure
 from sojourn.types.id import EventId, new_event_id
 from sojourn.types.name import CALL_MODEL_ACTIVITY, MODEL_ERROR
@@ -44,14 +45,26 @@ from sojourn.types.session import SessionInput
 
 logger = logging.getLogger("sojourn.activities")
 
-_PREVIEW_WINDOW = 32_000
-"""Characters of a part that a heartbeat carries; of a longer one, the end."""
+MAX_CALLS = 1000
+"""Tool calls of one answer; the server takes 2,000 activities at a time (``limit.numPendingActivities.error``)."""
+
+_PREVIEW_WINDOW = 20_000
+"""Characters that a heartbeat carries, the last of the answer: in no script as many bytes as would go to the store."""
 
 
 class ModelStep:
     """Holds what the activity needs on a worker."""
 
-    def __init__(self, *, logs: SessionLogs, tools: Toolbox, model: ModelClient, policy: PermissionPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        logs: SessionLogs,
+        tools: Toolbox,
+        model: ModelClient,
+        policy: PermissionPolicy,
+        envelope: Envelope,
+    ) -> None:
+        self._envelope = envelope
         self._logs = logs
         self._tools = tools
         self._model = model
@@ -73,13 +86,19 @@ class ModelStep:
                 start, conversation = await self._context(record)
                 request = _request(start, conversation, self._specs(start), attempt=record.attempt)
                 answer = await _answer(self._model, request, draft)
+                result = await self._sealed(record.step, start, draft, answer)
         except asyncio.CancelledError:
-            return draft.interrupted(record.step, _on_request())
+            return await self._kept(draft.interrupted(record.step, _on_request()))
         except ModelCallError as error:
             raise _application_error(error.failure) from None
-        result = self._result(record.step, start, draft, answer)
         self._logs.get(activity.info().workflow_id or "").remember(result)
         return result
+
+    async def _kept(self, result: CallModelResult) -> CallModelResult:
+        try:
+            return await self._envelope.seal(result)
+        except (UnfitError, StoreUnavailableError):
+            return result.model_copy(update={"parts": ()})
 
     async def _context(self, record: CallModelInput) -> tuple[SessionInput, Conversation]:
         info = activity.info()
@@ -91,6 +110,22 @@ class ModelStep:
             raise ModelCallError(
                 ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
             ) from None
+        except StoreUnavailableError as error:
+            raise ModelCallError(_away(error)) from None
+
+    async def _sealed(self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer) -> CallModelResult:
+        """The answer as it will be stored. One that the session cannot take is refused before it comes to Temporal."""
+        calls = sum(isinstance(part, AnswerToolCall) for part in answer.parts)
+        if calls > MAX_CALLS:
+            raise _unusable(f"the model asked for {calls:,} tool calls at once; the limit is {MAX_CALLS:,}")
+        try:
+            return await self._envelope.seal(self._result(step, start, draft, answer))
+        except UnfitError as error:
+            raise _unusable(f"the model's answer is unusable: {error}") from None
+        except ValidationError as error:
+            raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
+        except StoreUnavailableError as error:
+            raise ModelCallError(_away(error)) from None
 
     def _specs(self, start: SessionInput) -> list[ToolSpec]:
         return [
@@ -122,9 +157,9 @@ class ModelStep:
     def _part(self, start: SessionInput, id: EventId, part: AnswerPart) -> AssistantPart:
         match part:
             case AnswerText():
-                return TextPart(id=id, text=part.text, state=part.state)
+                return TextPart(id=id, text=whole(part.text), state=part.state)
             case AnswerThinking():
-                return ThinkingPart(id=id, text=part.text, signature=part.signature, state=part.state)
+                return ThinkingPart(id=id, text=whole(part.text), signature=part.signature, state=part.state)
             case AnswerToolCall():
                 return self._call(start, id, part)
 
@@ -180,13 +215,18 @@ class Draft:
         if not self._fresh:
             return None
         self._fresh = False
-        return ModelPreview(parts=tuple(self._preview(place) for place in sorted(self._texts)))
+        left, parts = _PREVIEW_WINDOW, []
+        for place in sorted(self._texts, reverse=True):
+            part = self._preview(place, window=left)
+            left -= len(part.text)
+            parts.append(part)
+        return ModelPreview(parts=tuple(reversed(parts)))
 
-    def _preview(self, place: int) -> PartPreview:
+    def _preview(self, place: int, *, window: int) -> PartPreview:
         if self._kinds[place] == "thinking":
             return PartPreview(id=self._ids[place], type="agent.thinking")
-        text = "".join(self._texts[place])
-        offset = max(len(text) - _PREVIEW_WINDOW, 0)
+        text = whole("".join(self._texts[place]))
+        offset = max(len(text) - window, 0)
         return PartPreview(id=self._ids[place], type="agent.message", text=text[offset:], offset=offset)
 
     def interrupted(self, step: EventId, on_request: bool) -> CallModelResult:
@@ -198,7 +238,7 @@ class Draft:
         if not on_request:
             raise asyncio.CancelledError
         texts = [place for place in sorted(self._texts) if self._kinds[place] == "text"]
-        parts = tuple(TextPart(id=self._ids[place], text="".join(self._texts[place])) for place in texts)
+        parts = tuple(TextPart(id=self._ids[place], text=whole("".join(self._texts[place]))) for place in texts)
         return CallModelResult(step=step, parts=parts, finish_reason="interrupted")
 
 
@@ -221,6 +261,15 @@ def _request(start: SessionInput, conversation: Conversation, tools: list[ToolSp
         step=conversation.steps,
         attempt=attempt,
     )
+
+
+def _unusable(text: str) -> ModelCallError:
+    return ModelCallError(ModelFailure(kind="fatal", message=text))
+
+
+def _away(error: StoreUnavailableError) -> ModelFailure:
+    """Tried again by the turn, visibly, until the store is back or the attempts are used up."""
+    return ModelFailure(kind="retryable", message=str(error)[:300], error_class=error_type(error))
 
 
 def _on_request() -> bool:

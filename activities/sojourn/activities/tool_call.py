@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from temporalio import activity
 
 from sojourn.activities.context import ToolContext
+from sojourn.activities.envelope import Envelope, UnfitError, patiently
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Tool, Toolbox
@@ -23,6 +24,7 @@ from sojourn.types.content import (
     SearchResultBlock,
     TextBlock,
 )
+from sojourn.types.error import StoreUnavailableError
 from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
 from sojourn.types.name import RUN_TOOL_ACTIVITY
@@ -33,9 +35,6 @@ logger = logging.getLogger("sojourn.activities")
 
 _BLOCKS = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
 
-RESULT_LIMIT_BYTES = 1_900_000
-"""What fits into one payload of Temporal (2 MiB) with room for the rest of the record."""
-
 
 class ToolCall:
     """Holds what the activity needs on a worker.
@@ -44,9 +43,11 @@ class ToolCall:
         logs: Where the arguments of a call are found.
         tools: The worker's tools.
         threads: Where sync tools run, so that they never block the worker's loop.
+        envelope: Says which results fit.
     """
 
-    def __init__(self, *, logs: SessionLogs, tools: Toolbox, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, *, logs: SessionLogs, tools: Toolbox, threads: ThreadPoolExecutor, envelope: Envelope) -> None:
+        self._envelope = envelope
         self._logs = logs
         self._tools = tools
         self._threads = threads
@@ -64,14 +65,16 @@ class ToolCall:
         try:
             async with Pulse(watch.preview):
                 log = self._logs.get(info.workflow_id or "")
-                call = await log.call(info.workflow_run_id or "", record.tool_use_id)
-                result = await self._run(record, call, watch)
+                call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
+                result = await self._sealed(record, await self._run(record, call, watch))
         except asyncio.CancelledError:
             watch.cancelled.set()
             details = activity.cancellation_details()
             if details is None or not details.cancel_requested:
                 raise
             return _result(record, "The call was interrupted. Try again if it is still needed.", "interrupted")
+        except StoreUnavailableError as error:
+            return _result(record, f"The tool did not run: {error}", "error")
         if info.retry_policy is not None and info.retry_policy.maximum_attempts == 1:
             log.remember_result(result)
         return result
@@ -96,6 +99,14 @@ class ToolCall:
             watch.cancelled.set()
             return _result(record, _out_of_time(limit, found), "timed_out")
         return _told(record, running)
+
+    async def _sealed(self, record: RunToolInput, result: RunToolResult) -> RunToolResult:
+        try:
+            return await patiently(lambda: self._envelope.seal(result))
+        except UnfitError as error:
+            return _result(record, f"The tool's result cannot be given: {error}. Ask for less at a time.", "error")
+        except StoreUnavailableError as error:
+            return _result(record, f"The tool ran, and its result could not be stored: {error}", "error")
 
     async def _call(self, found: Tool, arguments: dict[str, Any]) -> Any:
         try:
@@ -164,12 +175,9 @@ def _told(record: RunToolInput, finished: asyncio.Task[Any]) -> RunToolResult:
 def _converted(record: RunToolInput, value: object) -> RunToolResult:
     try:
         content = _content(value)
-        size = len(to_json(content))
+        to_json(content)
     except (PydanticSerializationError, ValueError) as error:
         text = f"The tool returned a {type(value).__name__} that cannot be written as JSON: {error}"
-        return _result(record, text, "error")
-    if size > RESULT_LIMIT_BYTES:
-        text = f"The tool returned {size:,} bytes; the limit is {RESULT_LIMIT_BYTES:,}. Ask for less at a time."
         return _result(record, text, "error")
     return RunToolResult(tool_use_id=record.tool_use_id, content=content)
 

@@ -21,7 +21,8 @@ from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, Telemetr
 from temporalio.testing import WorkflowEnvironment
 
 from sojourn.types.error import ServerNotReadyError
-from sojourn.types.name import SEARCH_ATTRIBUTES, STORE_KEY
+from sojourn.types.name import SEARCH_ATTRIBUTES
+from sojourn.types.named_store import note_store
 from sojourn.types.payload import storing
 from sojourn.types.store import Store
 
@@ -153,10 +154,10 @@ async def _prepare_namespace(client: Client, store: Store) -> None:
     """Keep closed runs, which the dev server forgets after a day, and tell other processes where the store is."""
     request = UpdateNamespaceRequest(namespace=client.namespace)
     request.config.workflow_execution_retention_ttl.FromTimedelta(_RETENTION)
+    await client.workflow_service.update_namespace(request)
     # Nobody else can reach this process's memory.
     if store.url != "memory://":
-        request.update_info.data[STORE_KEY] = store.url
-    await client.workflow_service.update_namespace(request)
+        await note_store(client, store)
 
 
 @lru_cache

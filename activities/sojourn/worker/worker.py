@@ -13,12 +13,14 @@ import temporalio.worker
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
 
+from sojourn.activities.envelope import Envelope
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
 from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.name import TASK_QUEUE
+from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
 from sojourn.workflows import AgentWorkflow, SessionWorkflow
@@ -76,11 +78,14 @@ class SojournWorker:
         """
         self.options = options or WorkerOptions()
         self.tools = Toolbox.of(tools)
+        self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
-        logs = SessionLogs(client)
-        step = ModelStep(logs=logs, tools=self.tools, model=self._router, policy=self.options.permissions)
-        call = ToolCall(logs=logs, tools=self.tools, threads=self._threads)
+        logs, envelope = SessionLogs(client), Envelope(client)
+        step = ModelStep(
+            logs=logs, tools=self.tools, model=self._router, policy=self.options.permissions, envelope=envelope
+        )
+        call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
         self._worker = temporalio.worker.Worker(
             client,
             workflows=[SessionWorkflow, AgentWorkflow],
@@ -89,12 +94,18 @@ class SojournWorker:
         )
 
     async def run(self) -> None:
-        """Serve until cancelled, then stop in order: no new work, running work for a while, connections."""
+        """Serve until cancelled, then stop in order: no new work, running work for a while, connections.
+
+        Raises:
+            ServerNotReadyError: The namespace names an object store, and the client has none or another one.
+            StoreUnavailableError: The object store cannot be reached or refuses.
+        """
         async with self:
             logger.info("worker serves task queue %s", self.options.task_queue)
             await asyncio.Event().wait()
 
     async def __aenter__(self) -> Self:
+        await require_store(self._client)
         await self._worker.__aenter__()
         return self
 

@@ -11,6 +11,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from sojourn.client.failure import translated
 from sojourn.client.listing import Page, attribute, condition, list_workflows, memo, started_at
 from sojourn.client.update import execute_update
+from sojourn.client.validation import check_readable
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentInput, AgentVersion, UpdateAgentInput
 from sojourn.types.error import AgentNotFoundError
 from sojourn.types.id import AgentId, new_agent_id, workflow_id
@@ -34,12 +35,18 @@ class AgentStore:
         self._address = client.service_client.config.target_host
 
     async def create(self, definition: AgentDefinition, *, workspace: str) -> AgentVersion:
-        """Store version 1 of a new agent."""
+        """Store version 1 of a new agent.
+
+        Raises:
+            InvalidRequestError: The definition cannot be stored and read again, or is too large.
+        """
         agent_id = new_agent_id()
+        input = AgentInput(agent_id=agent_id, workspace=workspace, definition=definition)
+        await check_readable(self._client, input)
         with translated(self._address):
             await self._client.start_workflow(
                 AGENT_WORKFLOW,
-                AgentInput(agent_id=agent_id, workspace=workspace, definition=definition),
+                input,
                 id=workflow_id(workspace, agent_id),
                 task_queue=self._task_queue,
                 search_attributes=TypedSearchAttributes(
@@ -90,6 +97,7 @@ class AgentStore:
             VersionConflictError: The agent is at another version than ``version``.
         """
         change = UpdateAgentInput(definition=definition, version=version)
+        await check_readable(self._client, change)
         now = await execute_update(
             self._client,
             workflow_id(workspace, agent_id),

@@ -6,15 +6,14 @@ from datetime import timedelta
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
 from temporalio.client import Client, GrpcCompression
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.failure import translated
-from sojourn.types.converter import data_converter
 from sojourn.types.error import ServerNotReadyError, ServerUnavailableError
-from sojourn.types.name import SEARCH_ATTRIBUTES, STORE_KEY
+from sojourn.types.name import SEARCH_ATTRIBUTES
+from sojourn.types.named_store import named_store, note_store
 from sojourn.types.payload import storing
 from sojourn.types.store import STORE_VARIABLE, Store
 
@@ -65,7 +64,7 @@ async def connect_client(
     compression = GrpcCompression.NONE if local else GrpcCompression.GZIP
     try:
         async with asyncio.timeout(timeout.total_seconds()):
-            client = await Client.connect(**config, data_converter=data_converter, grpc_compression=compression)
+            client = await Client.connect(**config, data_converter=storing(None), grpc_compression=compression)
     except (RuntimeError, TimeoutError):
         raise ServerUnavailableError(target) from None
     url = store or os.environ.get(STORE_VARIABLE) or await named_store(client)
@@ -79,26 +78,16 @@ def with_store(client: Client, store: Store | None) -> Client:
     return Client(**config)
 
 
-async def named_store(client: Client) -> str | None:
-    """URL of the object store that the namespace names, or ``None``; also where the server does not tell."""
-    request = DescribeNamespaceRequest(namespace=client.namespace)
-    try:
-        described = await client.workflow_service.describe_namespace(request, timeout=PATIENCE)
-    except RPCError:
-        return None
-    return described.namespace_info.data.get(STORE_KEY)
-
-
 async def name_store(client: Client, url: str) -> None:
     """Write into the namespace where its object store is, so that clients and workers need not be told.
 
     Raises:
+        InvalidRequestError: There is no such kind of store, or the extra for it is not installed.
         ServerNotReadyError: The server refuses, as Temporal Cloud does: there, set ``SOJOURN_STORE_URL`` everywhere.
+        StoreUnavailableError: The store cannot be reached or refuses.
     """
-    request = UpdateNamespaceRequest(namespace=client.namespace)
-    request.update_info.data[STORE_KEY] = url
     try:
-        await client.workflow_service.update_namespace(request, timeout=PATIENCE)
+        await note_store(client, Store.open(url))
     except RPCError as error:
         text = f"the server refuses to note the object store ({error.message}); set {STORE_VARIABLE} everywhere"
         raise ServerNotReadyError(text) from None

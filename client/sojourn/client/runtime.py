@@ -329,6 +329,7 @@ class AgentRuntime:
 
         Raises:
             InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
             ToolCallNotFoundError: An answer is for a call that nobody has made.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import ValidationError
-from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
@@ -24,13 +24,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from sojourn.client.answer import OpenCalls, answers
 from sojourn.client.failure import translated
 from sojourn.client.listing import Page, attribute, closed_at, condition, is_open, list_workflows, memo, started_at
+from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.update import execute_update
-from sojourn.client.validation import check_definition, check_environment, check_events, check_size
+from sojourn.client.validation import check_definition, check_environment, check_events, check_readable, check_size
 from sojourn.types.agent import AgentVersion
 from sojourn.types.chain import ChainReader, first_event
 from sojourn.types.error import (
     InternalError,
     InvalidRequestError,
+    SessionBusyError,
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
@@ -43,6 +45,7 @@ from sojourn.types.name import (
     AGENT_ATTRIBUTE,
     METADATA_MEMO,
     NO_STOP_REASON,
+    QUEUED_MEMO,
     SESSION_WORKFLOW,
     STATUS_ATTRIBUTE,
     STOP_REASON_ATTRIBUTE,
@@ -51,6 +54,7 @@ from sojourn.types.name import (
     USER_EVENTS_SIGNAL,
     WORKSPACE_ATTRIBUTE,
 )
+from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
 from sojourn.types.session import (
@@ -99,6 +103,7 @@ class SessionStore:
         self._address = client.service_client.config.target_host
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._loads = SessionLoads()
 
     async def start(
         self,
@@ -130,7 +135,7 @@ class SessionStore:
             )
         except ValidationError as error:
             raise InvalidRequestError.from_validation(error) from None
-        await check_size(self._client, input)
+        await check_readable(self._client, input)
         run_id = await self._start(input, events)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
@@ -200,6 +205,7 @@ class SessionStore:
 
         Raises:
             InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
             ToolCallNotFoundError: An answer is for a call that nobody has made.
@@ -211,8 +217,20 @@ class SessionStore:
             await self.locate(session_id, owner)
         fresh = await self._admitted(session_id, owner, checked)
         if fresh:
-            await self._signal(session_id, owner, UserEvents(sent=tuple(fresh)))
+            record = UserEvents(sent=tuple(fresh))
+            payloads = await check_size(self._client, record)
+            await self._check_load(session_id, owner, record, sum(payload.ByteSize() for payload in payloads))
+            await self._signal(session_id, owner, record, payloads)
         return checked
+
+    async def _check_load(self, session_id: SessionId, owner: Owner, record: UserEvents, size_bytes: int) -> None:
+        """Look at a session that gets a lot. What moves a turn on is always let through."""
+        id = workflow_id(owner.workspace, session_id)
+        if self._loads.add(id, events=len(record.sent), size_bytes=size_bytes):
+            info = (await self.locate(session_id, owner)).info
+            if any(event.type in ("user.message", "system.message") for event in record.sent):
+                check_load(session_id, info, queued=await memo(self._client, info, QUEUED_MEMO, int) or 0)
+            self._loads.looked(id)
 
     async def _admitted(self, session_id: SessionId, owner: Owner, events: list[UserEvent]) -> list[UserEvent]:
         """The events without answers that have been given before."""
@@ -257,12 +275,15 @@ class SessionStore:
                     calls.feed(stored.record)
         return calls
 
-    async def _signal(self, session_id: SessionId, owner: Owner, record: UserEvents) -> None:
+    async def _signal(self, session_id: SessionId, owner: Owner, record: UserEvents, payloads: list[Payload]) -> None:
         """Send with a request id of our own: the server drops a repeated call by itself."""
-        payloads = await check_size(self._client, record)
+        id = workflow_id(owner.workspace, session_id)
+        size = sum(payload.ByteSize() for payload in payloads)
+        if size >= THRESHOLD_BYTES and (store := store_of(self._client)) is not None:
+            payloads = await storing(store, owner=id).encode([record])
         request = SignalWorkflowExecutionRequest(
             namespace=self._client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=workflow_id(owner.workspace, session_id)),
+            workflow_execution=WorkflowExecution(workflow_id=id),
             signal_name=USER_EVENTS_SIGNAL,
             input=Payloads(payloads=payloads),
             identity=self._client.identity,
@@ -271,6 +292,10 @@ class SessionStore:
         try:
             await self._client.workflow_service.signal_workflow_execution(request, retry=True)
         except RPCError as error:
+            if "limit for signal" in error.message:
+                raise SessionBusyError(
+                    session_id, reason="has been sent too much in one step; wait until the step has ended"
+                ) from None
             if error.status is not RPCStatusCode.NOT_FOUND:
                 with translated(self._address):
                     raise

@@ -19,6 +19,7 @@ from sojourn.types.event import (
     AgentToolUse,
     ModelRequestEnd,
     ModelRequestStart,
+    SessionErrorEvent,
     SessionEvent,
     SessionIdle,
     SessionRunning,
@@ -244,6 +245,9 @@ class SessionTail:
                 self._queue[event.id] = None
             case UserToolConfirmation() | UserCustomToolResult():
                 self._answered = self._answered or target(event) in self._parked
+            case SessionErrorEvent():
+                for refused in event.error.event_ids:
+                    self._queue.pop(refused, None)
             case SessionRunning():
                 self._running, self._answered, self._parked = True, False, set()
                 if event.user_event_id is not None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
@@ -12,20 +13,23 @@ from sojourn.types.content import TextBlock
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
 from sojourn.types.id import SessionId, new_event_id
+from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
-PAYLOAD_LIMIT_BYTES = 2 * 1024 * 1024
-"""The server's limit of one payload (``limit.blobSize.error``)."""
+MAX_EVENTS = 1000
+"""Events of one call: together they are one record of history."""
 
 
 def check_events(events: Sequence[UserEvent]) -> list[UserEvent]:
     """The events with ids; those the caller has chosen stay.
 
     Raises:
-        InvalidRequestError: One is empty or not supported, or two share an id.
+        InvalidRequestError: One is empty or not supported, two share an id, or there are too many.
     """
+    if len(events) > MAX_EVENTS:
+        raise InvalidRequestError(f"{len(events)} events in one call; send up to {MAX_EVENTS:,}", param="events")
     checked = [event if event.id else event.model_copy(update={"id": new_event_id()}) for event in events]
     for place, event in enumerate(checked):
         _check_event(event, path=f"events.{place}")
@@ -52,8 +56,9 @@ def check_session_id(session_id: str) -> SessionId:
     Raises:
         InvalidRequestError: It holds what an id cannot hold.
     """
-    if not _SESSION_ID.fullmatch(session_id):
-        text = f"session_id {session_id!r}: up to 128 letters, digits, '.', '_', ':' or '-'; leave it out to get one"
+    if not _SESSION_ID.fullmatch(session_id) or session_id.startswith("agent_"):
+        allowed = "up to 128 letters, digits, '.', '_', ':' or '-', not beginning with 'agent_'"
+        text = f"session_id {session_id!r}: {allowed}; leave it out to get one"
         raise InvalidRequestError(text, param="session_id")
     return SessionId(session_id)
 
@@ -87,17 +92,31 @@ def check_environment(environment: EnvironmentConfig) -> None:
 
 
 async def check_size(client: Client, value: object) -> list[Payload]:
-    """The value as it goes to the server.
+    """The value as it goes to the server if it is not kept in the store.
 
     Raises:
         InvalidRequestError: It holds text that is no text, such as half of a surrogate pair.
-        PayloadTooLargeError: The server would refuse it.
+        PayloadTooLargeError: Nothing of this size can be stored.
     """
     try:
-        payloads = await client.data_converter.encode([value])
+        payloads = await inline(client).encode([value])
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise InvalidRequestError(f"content: cannot be written as JSON ({error}); send valid Unicode") from None
-    size = sum(payload.ByteSize() for payload in payloads)
-    if size > PAYLOAD_LIMIT_BYTES:
-        raise PayloadTooLargeError(size, limit_bytes=PAYLOAD_LIMIT_BYTES)
+    size, limit = sum(payload.ByteSize() for payload in payloads), limit_bytes(client)
+    if size > limit:
+        raise PayloadTooLargeError(size, limit_bytes=limit)
     return payloads
+
+
+async def check_readable(client: Client, value: object) -> None:
+    """`check_size`, and that a workflow which starts from the value will be able to read it.
+
+    Raises:
+        InvalidRequestError: It cannot be written, or not be read again: JSON nested hundreds of levels deep.
+        PayloadTooLargeError: Nothing of this size can be stored.
+    """
+    payloads = await check_size(client, value)
+    try:
+        await inline(client).decode(payloads, [type(value)])
+    except ValidationError as error:
+        raise InvalidRequestError.from_validation(error) from None

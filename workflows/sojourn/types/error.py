@@ -91,11 +91,12 @@ class ModelNotFoundError(InvalidRequestError):
 
 
 class PayloadTooLargeError(InvalidRequestError):
-    """The content does not fit into one Temporal payload."""
+    """The content does not fit into one payload: 2 MiB, or 32 MiB with an object store."""
 
     def __init__(self, size_bytes: int, *, limit_bytes: int) -> None:
         super().__init__(
-            f"content of {size_bytes:,} bytes is over the limit of {limit_bytes:,}; split it or send a URL",
+            f"content of {size_bytes:,} bytes is over the limit of {limit_bytes:,}; split it, send a URL,"
+            " or give the namespace an object store (`sojourn setup --store URL`) for up to 32 MiB",
             param="content",
             size_bytes=size_bytes,
             limit_bytes=limit_bytes,
@@ -167,6 +168,14 @@ class AgentArchivedError(ConflictError):
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"agent {agent_id!r} is archived; create a new one", agent_id=agent_id)
         self.agent_id = agent_id
+
+
+class SessionBusyError(ConflictError):
+    """More was sent during one step of the agent, or is waiting for its turn, than a session can hold."""
+
+    def __init__(self, session_id: str, *, reason: str) -> None:
+        super().__init__(f"session {session_id!r} {reason}", session_id=session_id)
+        self.session_id = session_id
 
 
 class SessionClosedError(ConflictError):
@@ -263,6 +272,16 @@ class CheckpointError(SojournError):
     """A part of the session's log cannot be read any more."""
 
     kind = "checkpoint_error"
+
+
+class StoreMissingError(CheckpointError):
+    """A part of the log is in an object store, and this process has none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a part of the log is in an object store and this process has none; "
+            "set SOJOURN_STORE_URL, or name it once for all with `sojourn setup --store URL`"
+        )
 
 
 class SandboxError(SojournError):

@@ -259,6 +259,8 @@ class ErrorDetail(Wire):
     retry_status: RetryStatus
     error_class: Annotated[str | None, Omitted] = None
     """Name of the class in `sojourn.types` that a waiting caller gets."""
+    event_ids: Annotated[tuple[EventId, ...], Omitted] = ()
+    """Messages that were refused because too many wait: they stay in the log and get no turn."""
 
 
 class SessionErrorEvent(Event):

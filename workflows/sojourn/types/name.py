@@ -29,6 +29,8 @@ LOG_MEMO = "log"
 """Memo key under which the workflow says events. Nothing else may be read as a part of the log."""
 TITLE_MEMO = "title"
 METADATA_MEMO = "metadata"
+QUEUED_MEMO = "queued"
+"""About how many messages wait for their turn, in thousands; absent while there are few."""
 AGENT_NAME_MEMO = "name"
 AGENT_VERSION_MEMO = "version"
 
@@ -52,6 +54,8 @@ SEARCH_ATTRIBUTES = (
 
 STORE_KEY = "sojourn.store"
 """Key in a namespace's data under which the URL of its object store stands."""
+STORE_MARK_KEY = "sojourn.store.mark"
+"""Key under which the mark stands that the store holds."""
 
 MODEL_ERROR = "ModelError"
 """Application error type of a failed model call; its detail is a `ModelFailure`."""

@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 from sojourn.workflows.option import HEARTBEAT_TIMEOUT, MODEL_RETRY, ONCE, REPEATED_TOOL
 
 with workflow.unsafe.imports_passed_through():
+    from sojourn.types.error import StoreUnavailableError
     from sojourn.types.event import ToolOutcome
     from sojourn.types.failure import ModelFailure
     from sojourn.types.name import CALL_MODEL_ACTIVITY, MODEL_ERROR, RUN_TOOL_ACTIVITY
@@ -58,6 +59,8 @@ def model_failure(error: ActivityError) -> ModelFailure:
     if isinstance(cause, TimeoutError):
         return ModelFailure(kind="retryable", message="the model call gave no answer in time or its worker was lost")
     message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+    if isinstance(cause, ApplicationError) and cause.type == StoreUnavailableError.__name__:
+        return ModelFailure(kind="retryable", message=" ".join(message.split())[:300])
     return ModelFailure(kind="fatal", message=" ".join(message.split())[:300])
 
 

@@ -22,6 +22,9 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.content import text_of
     from sojourn.types.error import InvalidRequestError, SessionClosedError, SessionStateError
     from sojourn.types.event import (
+        ErrorDetail,
+        RetryStatus,
+        SessionErrorEvent,
         SessionIdle,
         SessionPaused,
         SessionResumed,
@@ -43,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         METADATA_MEMO,
         PAUSE_UPDATE,
         PENDING_ACTIONS_QUERY,
+        QUEUED_MEMO,
         RESUME_UPDATE,
         SESSION_WORKFLOW,
         STATUS_QUERY,
@@ -68,6 +72,12 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.wire import parse
 
 
+QUEUE_LIMIT = 25_000
+"""Messages that wait; their ids are handed from run to run in one payload, of 2 MiB where there is no store."""
+
+_MANY = 1_000
+
+
 @workflow.defn(name=SESSION_WORKFLOW)
 class SessionWorkflow:
     """One agent session, from its first message to its archive."""
@@ -85,6 +95,7 @@ class SessionWorkflow:
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
+        self._shown_queue = len(state.queue) // _MANY
         self._snippets: dict[EventId, str] = {}
         self._turns = state.turns
         self._usage = state.usage
@@ -121,6 +132,7 @@ class SessionWorkflow:
 
     def _begin_turn(self) -> None:
         message = self._queue.popleft()
+        self._show_queue()
         self._turns += 1
         self._heard = self._snippets.pop(message, "")
         self._open_turn = TurnState(consumes=(*self._context, message))
@@ -203,7 +215,9 @@ class SessionWorkflow:
         self._board.publish()
         following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
         # Without it the next run would show the memo that the first one was started with.
-        memo = {TITLE_MEMO: self._title, METADATA_MEMO: self._metadata}
+        memo: dict[str, object] = {TITLE_MEMO: self._title, METADATA_MEMO: self._metadata}
+        if self._shown_queue:
+            memo[QUEUED_MEMO] = len(self._queue)
         if workflow.info().is_target_worker_deployment_version_changed():
             # A pinned run would be followed by one on the same old version, and roll over again at once.
             upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
@@ -238,8 +252,37 @@ class SessionWorkflow:
         sent = read_signal(name, arguments)
         if sent is not None:
             self._display.touch()
-            for event in self._journal.accept(sent):
-                self._take(event)
+            fresh = self._journal.accept(sent)
+            refused = self._surplus(fresh)
+            for event in fresh:
+                if event.id not in refused:
+                    self._take(event)
+            self._show_queue()
+
+    def _surplus(self, fresh: list[UserEvent]) -> set[EventId]:
+        """The messages of a signal that find the queue full. Clients see to it that it does not come to this."""
+        messages = [event.id for event in fresh if isinstance(event, UserMessage)]
+        room = QUEUE_LIMIT - len(self._queue)
+        if len(messages) <= room or not workflow.patched("queue-limit"):
+            return set()
+        refused = messages[max(room, 0) :]
+        text = f"{len(refused)} messages were refused: {len(self._queue):,} wait already; send them again later"
+        detail = ErrorDetail(
+            type="queue_full_error",
+            message=text,
+            retry_status=RetryStatus(type="exhausted"),
+            error_class="SessionBusyError",
+            event_ids=tuple(refused),
+        )
+        self._journal.say(SessionErrorEvent(error=detail))
+        return set(refused)
+
+    def _show_queue(self) -> None:
+        """Tell clients about how many wait, whenever it is another number of thousands."""
+        shown = len(self._queue) // _MANY
+        if shown != self._shown_queue and workflow.patched("queue-memo"):
+            self._shown_queue = shown
+            workflow.upsert_memo({QUEUED_MEMO: len(self._queue)})
 
     def _take(self, event: UserEvent) -> None:
         match event:
