@@ -12,7 +12,7 @@ from sojourn.types.error import SessionBusyError
 from sojourn.types.id import SessionId
 
 MAX_HISTORY_EVENTS = 4_000
-"""What a worker that was away can take up at once: the SDK gives a workflow 2 s for that; 9,000 signals are too many."""
+"""What a worker that was away can take up at once: a workflow has 2 s for that, and 9,000 signals took longer."""
 
 MAX_HISTORY_BYTES = 30_000_000
 """The server ends a workflow at 50 MB (``limit.historySize.error``)."""
