@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.conversation import Conversation
+from sojourn.activities.gauge import Gauge
 from sojourn.activities.model import (
     Answer,
     AnswerPart,
@@ -25,6 +26,7 @@ from sojourn.activities.model import (
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
+from sojourn.activities.window import window_of
 from sojourn.types.agent import CustomTool, FunctionTool
 from sojourn.types.error import CheckpointError, ToolNotFoundError, error_type
 from sojourn.types.failure import ModelFailure
@@ -36,6 +38,7 @@ from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -56,6 +59,7 @@ class ModelStep:
         self._tools = tools
         self._model = model
         self._policy = policy
+        self._gauge = Gauge(tools)
 
     @activity.defn(name=CALL_MODEL_ACTIVITY)
     async def call_model(self, record: CallModelInput) -> CallModelResult:
@@ -70,27 +74,21 @@ class ModelStep:
         draft = Draft()
         try:
             async with Pulse(draft.preview):
-                start, conversation = await self._context(record)
+                start, conversation = await read_context(self._logs, record)
                 request = _request(start, conversation, self._specs(start), attempt=record.attempt)
+                window = await window_of(start.agent.definition)
+                if not record.compacted:
+                    self._gauge.check_room(start, conversation, window)
                 answer = await _answer(self._model, request, draft)
         except asyncio.CancelledError:
             return draft.interrupted(record.step, _on_request())
         except ModelCallError as error:
-            raise _application_error(error.failure) from None
+            raise application_error(error.failure) from None
         result = self._result(record.step, start, draft, answer)
+        if self._gauge.is_full(start, conversation, result, window):
+            result = result.model_copy(update={"compact": True})
         self._logs.get(activity.info().workflow_id or "").remember(result)
         return result
-
-    async def _context(self, record: CallModelInput) -> tuple[SessionInput, Conversation]:
-        info = activity.info()
-        log = self._logs.get(info.workflow_id or "")
-        try:
-            return await log.context(info.workflow_run_id or "", record)
-        except (CheckpointError, ValidationError) as error:
-            logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
-            raise ModelCallError(
-                ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
-            ) from None
 
     def _specs(self, start: SessionInput) -> list[ToolSpec]:
         return [
@@ -202,6 +200,24 @@ class Draft:
         return CallModelResult(step=step, parts=parts, finish_reason="interrupted")
 
 
+async def read_context(
+    logs: SessionLogs, record: CallModelInput | CompactContextInput
+) -> tuple[SessionInput, Conversation]:
+    """What the running activity is about, from the log.
+
+    Raises:
+        ModelCallError: Fatal; the log cannot be read.
+    """
+    info = activity.info()
+    try:
+        return await logs.get(info.workflow_id or "").context(info.workflow_run_id or "", record)
+    except (CheckpointError, ValidationError) as error:
+        logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
+        raise ModelCallError(
+            ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
+        ) from None
+
+
 async def _answer(model: ModelClient, request: ModelRequest, draft: Draft) -> Answer:
     async with aclosing(model.stream(request)) as chunks:
         async for chunk in chunks:
@@ -228,7 +244,8 @@ def _on_request() -> bool:
     return details is not None and details.cancel_requested
 
 
-def _application_error(failure: ModelFailure) -> ApplicationError:
+def application_error(failure: ModelFailure) -> ApplicationError:
+    """The failure as the activity hands it to the workflow."""
     # Benign: the log of the session tells it, so the worker need not print a traceback for every refused request.
     return ApplicationError(
         failure.message, failure, type=MODEL_ERROR, non_retryable=True, category=ApplicationErrorCategory.BENIGN
