@@ -27,6 +27,9 @@ from sojourn.types.record import AssistantPart, TextPart, ThinkingPart, ToolCall
 BYTES_PER_TOKEN = 4
 """Of UTF-8: right for English, and within a third for code and for scripts of three bytes a character."""
 
+_MOST_OFF = 4.0
+"""By how much the guess may be too low. What the provider counts beyond that is no message of the conversation."""
+
 _FILE_TOKENS = 1600
 """An image of the size that providers scale to, or the least of a document."""
 
@@ -47,7 +50,7 @@ def load(conversation: Conversation, definition: AgentDefinition, tools: Toolbox
     fixed = _tokens(definition.system or "") + sum(_tool(config, tools) for config in definition.tools)
     guessed = fixed + sum(sizes[: conversation.measured])
     if conversation.used_tokens > guessed:
-        scale = conversation.used_tokens / max(guessed, 1)
+        scale = min(conversation.used_tokens / max(guessed, 1), _MOST_OFF)
         sizes[: conversation.measured] = [ceil(size * scale) for size in sizes[: conversation.measured]]
     return Load(tuple(sizes), total(conversation) if conversation.used_tokens else fixed + sum(sizes))
 
