@@ -153,7 +153,7 @@ def test_the_message_being_worked_on_stays_if_the_window_can_take_it(
 
 
 def test_the_newest_messages_stay_up_to_their_share() -> None:
-    messages = [user("1"), said("1"), user("2"), said("2"), user("3"), said("3")]
+    messages: list[Message] = [user("1"), said("1"), user("2"), said("2"), user("3"), said("3")]
 
     found = cut(messages, [200, 200, 100, 100, 50, 50], window=WINDOW, settings=SETTINGS)
 
@@ -161,7 +161,7 @@ def test_the_newest_messages_stay_up_to_their_share() -> None:
 
 
 def test_results_that_the_model_has_not_seen_stay_beyond_that_share() -> None:
-    messages = [user("1"), said("1"), user("2"), asked("c"), told("c")]
+    messages: list[Message] = [user("1"), said("1"), user("2"), asked("c"), told("c")]
 
     found = cut(messages, [300, 100, 50, 20, 500], window=WINDOW, settings=SETTINGS)
 
@@ -169,7 +169,7 @@ def test_results_that_the_model_has_not_seen_stay_beyond_that_share() -> None:
 
 
 def test_results_that_leave_no_room_are_summed_up_and_their_request_stays() -> None:
-    messages = [user("1"), said("1"), user("2"), asked("c"), told("c")]
+    messages: list[Message] = [user("1"), said("1"), user("2"), asked("c"), told("c")]
 
     found = cut(messages, [300, 100, 50, 20, 900], window=WINDOW, settings=SETTINGS)
 
@@ -177,7 +177,7 @@ def test_results_that_leave_no_room_are_summed_up_and_their_request_stays() -> N
 
 
 def test_a_request_before_many_steps_stays_apart_from_them() -> None:
-    messages = [user("1"), asked("a"), told("a"), asked("b"), told("b"), asked("c"), told("c")]
+    messages: list[Message] = [user("1"), asked("a"), told("a"), asked("b"), told("b"), asked("c"), told("c")]
 
     found = cut(messages, [50, 20, 300, 20, 300, 20, 50], window=WINDOW, settings=SETTINGS)
 
@@ -195,7 +195,7 @@ def test_a_request_that_is_too_large_itself_is_summed_up() -> None:
 
 
 def test_an_earlier_summary_is_replaced_by_the_next() -> None:
-    messages = [SystemTurn("s"), summary(), user("1"), said("1"), user("2"), said("2")]
+    messages: list[Message] = [SystemTurn("s"), summary(), user("1"), said("1"), user("2"), said("2")]
 
     found = cut(messages, [1, 1, 400, 110, 50, 50], window=WINDOW, settings=SETTINGS)
 
@@ -214,7 +214,7 @@ def test_nothing_is_cut_where_nothing_can_be_gained(messages: list[Message]) -> 
 
 
 def test_too_little_to_gain_is_left_alone_unless_it_must_be() -> None:
-    messages = [user("1"), said("1"), user("2"), said("2")]
+    messages: list[Message] = [user("1"), said("1"), user("2"), said("2")]
     sizes = [20, 50, 100, 100]
 
     assert cut(messages, sizes, window=WINDOW, settings=SETTINGS) is None

@@ -49,7 +49,10 @@ def test_text_of_a_document_is_in_the_transcript_and_its_bytes_are_not() -> None
 
 
 def test_long_entries_lose_their_middle_before_short_ones_lose_anything() -> None:
-    messages = [user(TextBlock(text="What is in it?")), result(TextBlock(text=f"begin{'x' * 50_000}end"))]
+    messages: list[Message] = [
+        user(TextBlock(text="What is in it?")),
+        result(TextBlock(text=f"begin{'x' * 50_000}end")),
+    ]
 
     text = transcript(messages, limit=12_000)
 

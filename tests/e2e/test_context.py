@@ -1,16 +1,28 @@
 """A model sees the same on a worker that has followed a session from the start and on one that reads its log afresh."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sojourn.activities import tool
 from sojourn.activities.conversation import Message
+from sojourn.activities.estimate import tokens_of
+from sojourn.activities.model import ModelRequest
 from sojourn.activities.session_log import SessionLogs
 from sojourn.testing import ScriptedCall, ScriptedTurn
-from sojourn.types import PermissionPolicy, RollOver, SystemMessage, TextBlock, UserMessage
+from sojourn.types import (
+    Compaction,
+    ContextCompacted,
+    PermissionPolicy,
+    RollOver,
+    SystemMessage,
+    TextBlock,
+    Usage,
+    UserMessage,
+)
 from sojourn.types.chain import LONG_POLL, ChainReader
-from sojourn.types.record import CallModelInput
+from sojourn.types.record import CallModelInput, CompactContextInput
 
 if TYPE_CHECKING:
     from tests.conftest import PlayedModel, Probe, Stage
@@ -32,6 +44,12 @@ async def burn(house: str) -> str:
     return house
 
 
+@tool(name="look")
+async def look_long(place: str) -> str:
+    """Look somewhere, and find a lot."""
+    return f"{place}: nothing " * 40
+
+
 def calls(*names: str) -> ScriptedTurn:
     inputs = {"look": {"place": "attic"}, "count": {"things": "mice"}, "burn": {"house": "all"}}
     return ScriptedTurn(text=f"I use {names}", calls=[ScriptedCall(name, inputs[name]) for name in names])
@@ -49,18 +67,19 @@ PLAY = (
 
 
 async def read_afresh(stage: "Stage", probe: "Probe") -> list[tuple[Message, ...]]:
-    """What each model step of the session gets to see on a worker that has never heard of it."""
-    steps: list[tuple[str, CallModelInput]] = []
+    """What each model step of the session is about on a worker that has never heard of it; compactions are skipped."""
+    steps: list[tuple[str, CallModelInput | CompactContextInput]] = []
     reader = ChainReader(stage.client, probe.workflow_id, await _first_run(stage, probe))
     while not reader.ended:
         run = reader.run_id
         for stored in await reader.read(wait=LONG_POLL) or ():
-            if isinstance(stored.record, CallModelInput):
+            if isinstance(stored.record, CallModelInput | CompactContextInput):
                 steps.append((run, stored.record))
     seen = []
     for run, step in steps:
         _, conversation = await SessionLogs(stage.client).get(probe.workflow_id).context(run, step)
-        seen.append(tuple(conversation.messages))
+        if isinstance(step, CallModelInput):
+            seen.append(tuple(conversation.messages))
     return seen
 
 
@@ -86,5 +105,40 @@ async def test_context_is_the_fold_of_the_log(
 
     shown = [tuple(request.messages) for request in model.requests]
     assert len(shown) == 3 * len(PLAY)
+    assert await read_afresh(stage, probe) == shown
+    assert (await probe.runs() > 1) is (roll_over is not None)
+
+
+@pytest.mark.parametrize("roll_over", [None, RollOver(max_events=40)], ids=["one run", "many runs"])
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_context_is_the_fold_of_the_log_across_compactions(
+    stage: "Stage", played: "type[PlayedModel]", roll_over: RollOver | None, workers: int
+) -> None:
+    """With several workers, one may have missed the compaction that another has done between two steps."""
+    model = played(*PLAY)
+
+    def script(request: ModelRequest) -> ScriptedTurn:
+        needed = sum(map(tokens_of, request.messages))
+        return replace(model(request), usage=Usage(input_tokens=needed, output_tokens=10))
+
+    probe = await stage.session(
+        script=script,
+        tools=[look_long, count],
+        compaction=Compaction(window_tokens=1000, threshold=0.5, keep=0.1),
+        roll_over=roll_over,
+    )
+    for _ in range(workers - 1):
+        await stage.work(script, tools=[look_long, count])
+
+    for turn in range(4):
+        await stage.runtime.send_event(
+            probe.session, SystemMessage(content=(TextBlock(text=f"rule {turn}"),)), UserMessage.text(f"turn {turn}")
+        )
+        await probe.idle(turn + 1)
+    await probe.session.archive()
+
+    shown = [tuple(request.messages) for request in model.requests]
+    assert len(probe.of(ContextCompacted)) > 2
+    assert len(shown) == 4 * len(PLAY)
     assert await read_afresh(stage, probe) == shown
     assert (await probe.runs() > 1) is (roll_over is not None)
