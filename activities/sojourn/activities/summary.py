@@ -53,6 +53,7 @@ def question(messages: Sequence[Message], *, room_tokens: int, words: int, wishe
 def transcript(messages: Sequence[Message], *, limit: int) -> str:
     """The messages as text of at most ``limit`` bytes; the middle of long entries is left out first."""
     entries = [entry for message in messages for entry in _entries(message)]
+    text = ""
     for cap in _CAPS:
         text = "\n\n".join(f"[{who}]\n{shorten(said, cap)}" for who, said in entries)
         if len(text.encode(errors="replace")) <= limit:
