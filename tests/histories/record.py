@@ -2,12 +2,13 @@
 
 Run it (``make record-histories``) for a release, and whenever workflow code has changed on purpose in a way that old
 histories cannot follow. A session that runs on keeps its history, so a recording is only ever replaced together with a
-version number that says so.
+version number that says so. With names of plays it records only these, beside what is there.
 """
 
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,7 @@ from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
     AgentDefinition,
+    Compaction,
     CustomTool,
     FunctionTool,
     Limits,
@@ -28,6 +30,7 @@ from sojourn.types import (
     RollOver,
     SystemMessage,
     TextBlock,
+    Usage,
 )
 from sojourn.types.event import SessionErrorEvent, SessionIdle
 from sojourn.types.session import UpdateSessionInput
@@ -37,6 +40,8 @@ FOLDER = Path(__file__).parent
 OWNER = Owner("recorded", "ada")
 LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
 DONE = ScriptedTurn(text="done")
+FULL = Usage(input_tokens=800, output_tokens=100)
+AGENT = "agent-versions"
 
 
 def add(a: int, b: int) -> int:
@@ -55,6 +60,7 @@ class Play:
     act: Callable[[SessionHandle], Awaitable[None]]
     policy: PermissionPolicy = field(default_factory=PermissionPolicy)
     max_events: int = 1500
+    compaction: Compaction = field(default_factory=Compaction)
     fails: bool = False
 
 
@@ -128,6 +134,13 @@ async def _rolling(session: SessionHandle) -> None:
     await idle(session, 10)
 
 
+async def _compaction(session: SessionHandle) -> None:
+    for text in ("one", "two", "three"):
+        await session.send_and_wait(text)
+    await session.send("four")
+    await idle(session, 4)
+
+
 async def _archive(session: SessionHandle) -> None:
     await session.send("talk for ever")
     async with asyncio.timeout(30):
@@ -174,6 +187,18 @@ PLAYS = {
         policy=PermissionPolicy(tools={"pay": "ask"}),
         max_events=30,
     ),
+    "compaction": Play(
+        (
+            ScriptedTurn(text="word " * 200, usage=FULL),
+            ScriptedTurn(calls=[ScriptedCall("add", {"a": 1, "b": 2})], usage=Usage(input_tokens=100, output_tokens=9)),
+            ScriptedTurn(text="word " * 200, usage=FULL),
+            DONE,
+            ScriptedTurn(text="at last", failure=ScriptedFailure("fatal", "too long", too_long=True)),
+        ),
+        _compaction,
+        compaction=Compaction(window_tokens=1000),
+        fails=True,
+    ),
     "archive": Play((ScriptedTurn(text="half a", stall=True),), _archive),
 }
 
@@ -183,9 +208,11 @@ async def _sent(session: SessionHandle, text: str) -> None:
     await idle(session, 1)
 
 
-async def record() -> None:
-    """Play everything and write it to this folder."""
-    for old in FOLDER.glob("*.json"):
+async def record(*names: str) -> None:
+    """Play the named plays and write them to this folder; without names everything, in place of what is there."""
+    if unknown := set(names) - {*PLAYS, AGENT}:
+        raise SystemExit(f"no play is called {min(unknown)!r}; there are {', '.join([*PLAYS, AGENT])}")
+    for old in FOLDER.glob("*.json") if not names else ():
         old.unlink()
     async with embedded_server() as server:
         scripts = {name: play.turns for name, play in PLAYS.items()}
@@ -193,8 +220,10 @@ async def record() -> None:
         async with SojournWorker(server.client, tools=[add, pay], scripts=scripts, options=options):
             runtime = AgentRuntime(server.client, owner=OWNER)
             for name, play in PLAYS.items():
-                await _record_session(runtime, name, play)
-            await _record_agent(runtime)
+                if name in (names or PLAYS):
+                    await _record_session(runtime, name, play)
+            if not names or AGENT in names:
+                await _record_agent(runtime)
             await runtime.close()
 
 
@@ -217,7 +246,7 @@ async def _record_agent(runtime: AgentRuntime) -> None:
     await agent.update(definition.model_copy(update={"system": "two"}))
     await agent.update(definition.model_copy(update={"name": "three"}), version=2)
     await agent.archive()
-    await _write(runtime.client, f"{OWNER.workspace}/{agent.id}", "agent-versions")
+    await _write(runtime.client, f"{OWNER.workspace}/{agent.id}", AGENT)
 
 
 def _definition(name: str, play: Play) -> AgentDefinition:
@@ -226,6 +255,7 @@ def _definition(name: str, play: Play) -> AgentDefinition:
         model=ModelRef.of(f"scripted:{name}"),
         tools=(FunctionTool(name="add"), FunctionTool(name="pay"), LOOK),
         permission_policy=play.policy,
+        compaction=play.compaction,
         limits=Limits(
             retry_interval=timedelta(milliseconds=20), model_attempts=3, custom_tool_timeout=timedelta(seconds=1)
         ),
@@ -257,4 +287,4 @@ def _cleaned(text: str, workflow_id: str) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(*sys.argv[1:]))
