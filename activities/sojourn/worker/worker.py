@@ -49,7 +49,7 @@ class WorkerOptions:
     identity: str | None = None
     """How the worker shows in the Web UI; by default process id and host."""
     deployment: WorkerDeploymentConfig | None = None
-    """Temporal's worker versioning; ``None`` leaves it off."""
+    """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
     sandboxed: bool = False
     """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
 
@@ -112,9 +112,11 @@ class SojournWorker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._worker.__aexit__(kind, error, trace)
-        # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self._worker.__aexit__(kind, error, trace)
+        finally:
+            # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
+            self._threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
 
 

@@ -5,6 +5,7 @@ reader can list them without a worker (`sojourn.client`).
 """
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from sojourn.workflows.refusal import refuse
 
@@ -21,7 +22,8 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
-@workflow.defn(name=AGENT_WORKFLOW)
+# Pinned, an agent would stay for good on the version that made it, which could then never be drained.
+@workflow.defn(name=AGENT_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class AgentWorkflow:
     """One agent and its versions. It stays open when archived, so that it can still be listed and read."""
 
