@@ -23,7 +23,7 @@ from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
-from sojourn.workflows import AgentWorkflow, SessionWorkflow
+from sojourn.workflows import AgentWorkflow, SessionWorkflow, VersionedAgentWorkflow
 
 logger = logging.getLogger("sojourn.worker")
 
@@ -88,7 +88,7 @@ class SojournWorker:
         call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
         self._worker = temporalio.worker.Worker(
             client,
-            workflows=[SessionWorkflow, AgentWorkflow],
+            workflows=[SessionWorkflow, VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow],
             activities=[step.call_model, call.run_tool],
             **_tuning(self.options),
         )
@@ -118,6 +118,10 @@ class SojournWorker:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
+
+
+def _versioned(options: WorkerOptions) -> bool:
+    return options.deployment is not None and options.deployment.use_worker_versioning
 
 
 def _tuning(options: WorkerOptions) -> dict[str, Any]:
