@@ -211,6 +211,9 @@ def main() -> None:
         parser.error(f"no play is called {', '.join(sorted(unknown))}")
     folder = FOLDER / arguments.release
     names = set(arguments.names) or {each for each in every if not _files(folder if arguments.all else FOLDER, each)}
+    if not names:
+        print("every play has been recorded")
+        return
     folder.mkdir(exist_ok=True)
     for old in (file for name in names for file in _files(folder, name)):
         old.unlink()

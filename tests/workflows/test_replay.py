@@ -139,9 +139,8 @@ def _told(event: SessionEvent) -> Iterator[str]:
 
 def _features() -> set[str]:
     """What the workflows can do, from the lists that they are written with."""
-    names = {
-        value for key, value in vars(name).items() if key.endswith(("_SIGNAL", "_UPDATE", "_ACTIVITY", "_WORKFLOW"))
-    }
+    kinds = ("_SIGNAL", "_UPDATE", "_ACTIVITY", "_WORKFLOW")
+    names = {value for key, value in vars(sojourn.types.name).items() if key.endswith(kinds)}
     events = {_type(each) for each in (*_members(SaidEvent), *_members(UserEvent))}
     reasons = {_type(each) for each in _members(StopReason)}
     outcomes = {f"outcome {each}" for each in get_args(ToolOutcome)}
