@@ -13,6 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from sojourn.types import name as wire_name
 from sojourn.types.converter import data_converter
 from sojourn.types.event import (
     AgentToolResult,
@@ -140,7 +141,7 @@ def _told(event: SessionEvent) -> Iterator[str]:
 def _features() -> set[str]:
     """What the workflows can do, from the lists that they are written with."""
     kinds = ("_SIGNAL", "_UPDATE", "_ACTIVITY", "_WORKFLOW")
-    names = {value for key, value in vars(sojourn.types.name).items() if key.endswith(kinds)}
+    names = {value for key, value in vars(wire_name).items() if key.endswith(kinds)}
     events = {_type(each) for each in (*_members(SaidEvent), *_members(UserEvent))}
     reasons = {_type(each) for each in _members(StopReason)}
     outcomes = {f"outcome {each}" for each in get_args(ToolOutcome)}
