@@ -132,7 +132,7 @@ async def _main(role: str, address: str, queue: str, workspace: str, folder: str
     if role == "work":
         return await _work(address, queue, Path(folder))
     async with AgentRuntime.connect(address, owner=Owner(workspace, "ada"), task_queue=queue) as runtime:
-        await {"read": _read, "play": _play}[role](runtime, *rest)  # type: ignore[operator]
+        await {"read": _read, "play": _play}[role](runtime, *rest)
 
 
 # --- the tests -----------------------------------------------------------------------------------------------------
