@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ROOTS := workflows activities client
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint types check bench build wheel-test record-histories machine clean
+.PHONY: help demo test format lint types check bench long build wheel-test record-histories machine clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ bench: $(STAMP) ## Run the benchmarks
 
 machine: $(STAMP) ## Run 200 random programs against a session and its model (about 15 minutes)
 	SOJOURN_MACHINE_PROGRAMS=200 $(BIN)/pytest tests/machine --durations=0 -s
+
+long: $(STAMP) ## A conversation of 2,000 turns, and 10,000 idle sessions (about 20 minutes)
+	$(BIN)/python benchmarks/long.py
 
 build: $(STAMP) ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --no-isolation

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from sojourn.testing import Script, ScriptedCall, ScriptedTurn
+from sojourn.activities.conversation import ToolResults
+from sojourn.activities.model import ModelRequest
+from sojourn.testing import Script, ScriptedCall, ScriptedTurn, last_text
 
 QUESTION = "What does our handbook say about this case? " * 5
 """About 200 characters, as a user writes."""
@@ -23,7 +25,18 @@ async def look_up(city: str) -> str:
     return RESULT
 
 
+def _life(request: ModelRequest) -> ScriptedTurn:
+    """A turn with a tool call, or one that never ends, as the message wants it."""
+    last = request.messages[-1]
+    if isinstance(last, ToolResults):
+        return ScriptedTurn(text=REPLY)
+    if last_text(request) == STALL:
+        return ScriptedTurn(text=UNFINISHED, chunk_delay=timedelta(milliseconds=5), stall=True)
+    return ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})])
+
+
 SCRIPTS: dict[str, Script] = {
     "turn": [ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})]), ScriptedTurn(text=REPLY)],
+    "life": _life,
     STALL: [ScriptedTurn(text=UNFINISHED, chunk_delay=timedelta(milliseconds=5), stall=True)],
 }

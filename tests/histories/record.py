@@ -1,268 +1,171 @@
 """Records the histories of representative sessions, for `tests/workflows/test_replay.py`.
 
-Run it (``make record-histories``) for a release, and whenever workflow code has changed on purpose in a way that old
-histories cannot follow. A session that runs on keeps its history, so a recording is only ever replaced together with a
-version number that says so. With names of plays it records only these, beside what is there.
+``make record-histories`` plays what no release's folder holds yet, into the folder of the release in `pyproject.toml`.
+For a release, ``python tests/histories/record.py --all`` plays everything that its own folder lacks. A session that
+runs on keeps its history, so an old recording is never replaced: it stands for the sessions that are out there. While
+a release is being made, a play named on the command line is recorded again in its folder.
+
+With the wheel of a release ahead on ``PYTHONPATH`` and ``--release 0.1.0`` it records with that release's code.
 """
 
+import argparse
 import asyncio
 import json
 import re
-import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from play import ASK, DONE, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client, WorkflowHistory
+from temporalio.common import VersioningBehavior
+from temporalio.service import RPCError
+from temporalio.worker import WorkerDeploymentConfig, WorkerDeploymentVersion
 
 from sojourn.client import AgentRuntime, SessionHandle
-from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
+from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
-    AgentDefinition,
-    Compaction,
-    CustomTool,
-    FunctionTool,
-    Limits,
-    ModelRef,
     Owner,
-    PermissionPolicy,
     RollOver,
-    SystemMessage,
-    TextBlock,
-    Usage,
 )
-from sojourn.types.event import SessionErrorEvent, SessionIdle
-from sojourn.types.session import UpdateSessionInput
+from sojourn.types.event import (
+    AgentToolUse,
+    SessionErrorEvent,
+)
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
 FOLDER = Path(__file__).parent
 OWNER = Owner("recorded", "ada")
-LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
-DONE = ScriptedTurn(text="done")
-FULL = Usage(input_tokens=800, output_tokens=100)
 AGENT = "agent-versions"
 
-
-def add(a: int, b: int) -> int:
-    return a + b
+# --- plays that bring their own workers ----------------------------------------------------------------------------
 
 
-def pay(amount: int) -> str:
-    return f"paid {amount}"
+async def _lost(client: Client) -> str:
+    """A worker stops in the middle of a tool that must not be repeated; another goes on."""
+    play = Play((ScriptedTurn(calls=[ScriptedCall("hang")]), DONE), PLAYS["turn"].act)
+    async with _worker(client, "lost", play), _crew(client, "lost") as runtime:
+        session = await _session(runtime, "lost", play)
+        await session.send("hang")
+        await saw(session, AgentToolUse)
+    async with _worker(client, "lost", play), _crew(client, "lost") as runtime:
+        session = runtime.session(session.id)
+        await idle(session, 1)
+        await session.archive()
+    return session.id
 
 
-@dataclass(frozen=True)
-class Play:
-    """One session to record."""
+async def _versioned(client: Client) -> str:
+    """A pinned session moves to another version, parked and with its messages, and is moved back."""
+    play = Play((PAY, *([DONE] * 5)), PLAYS["turn"].act, policy=ASK)
+    one, two = (_worker(client, "versioned", play, build_id=build_id) for build_id in ("v1", "v2"))
+    async with one, two, _crew(client, "versioned") as runtime:
+        await _make_current(client, "v1")
+        session = await _session(runtime, "versioned", play)
+        await session.send("pay")
+        await idle(session, 1)
+        await _make_current(client, "v2")
+        await session.send("and again")
+        (action,) = await session.pending_actions()
+        await session.confirm(action, allow=True)
+        await idle(session, 3)
+        await _make_current(client, "v1")
+        await session.send_and_wait("back")
+        await idle(session, 4)
+        await session.archive()
+    return session.id
 
-    turns: tuple[ScriptedTurn, ...]
-    act: Callable[[SessionHandle], Awaitable[None]]
-    policy: PermissionPolicy = field(default_factory=PermissionPolicy)
-    max_events: int = 1500
-    compaction: Compaction = field(default_factory=Compaction)
-    fails: bool = False
 
-
-async def idle(session: SessionHandle, number: int) -> SessionIdle:
-    """Wait for an idle of the session, by its number from the start."""
+async def _make_current(client: Client, build_id: str) -> None:
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace, deployment_name="versioned", build_id=build_id, identity="recorder"
+    )
     async with asyncio.timeout(30):
-        async for event in session.events(from_seq=0):
-            if isinstance(event, SessionIdle):
-                number -= 1
-                if number == 0:
-                    return event
-    raise AssertionError("the session ended before it was idle so often")
+        while True:
+            try:
+                await client.workflow_service.set_worker_deployment_current_version(request)
+            except RPCError:
+                # Its workers have not been heard of.
+                await asyncio.sleep(0.1)
+            else:
+                # All task queues hear of it a moment later.
+                return await asyncio.sleep(2)
 
 
-async def _turn(session: SessionHandle) -> None:
-    await session.send_and_wait("hello")
-    await session.send_and_wait("and again")
+LONE: dict[str, Callable[[Client], Awaitable[str]]] = {"lost": _lost, "versioned": _versioned}
+"""Each gives the id of its session, which has ended."""
+
+# --- recording -----------------------------------------------------------------------------------------------------
 
 
-async def _approval(session: SessionHandle) -> None:
-    await session.send("pay twice")
-    await idle(session, 1)
-    first, second = await session.pending_actions()
-    await session.confirm(first, allow=True)
-    await idle(session, 2)
-    await session.confirm(second, allow=False, message="once is enough")
-    await idle(session, 3)
+def _worker(client: Client, name: str, play: Play, *, build_id: str | None = None) -> SojournWorker:
+    version = WorkerDeploymentVersion(name, build_id) if build_id else None
+    options = WorkerOptions(
+        task_queue=name,
+        identity="recorder",
+        graceful_shutdown=timedelta(0),
+        deployment=WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED) if version else None,
+    )
+    return SojournWorker(client, tools=[add, pay, hang], scripts={name: play.turns}, options=options)
 
 
-async def _custom(session: SessionHandle) -> None:
-    await session.send("look")
-    await idle(session, 1)
-    (action,) = await session.pending_actions()
-    await session.answer(action, "seen")
-    await idle(session, 2)
-    await session.send("look again")
-    await idle(session, 4)
+@asynccontextmanager
+async def _crew(client: Client, name: str) -> AsyncGenerator[AgentRuntime, None]:
+    runtime = AgentRuntime(client, owner=OWNER, task_queue=name)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
 
 
-async def _interrupt(session: SessionHandle) -> None:
-    async with asyncio.timeout(30):
-        events = session.events(from_seq=0, previews=True)
-        await session.send("talk")
-        await session.send("queued")
-        async for event in events:
-            if event.type == "event_delta":
-                break
-    await session.interrupt()
-    await idle(session, 2)
-    await session.interrupt()
-    await idle(session, 3)
-
-
-async def _pause(session: SessionHandle) -> None:
-    await session.send_and_wait("hello")
-    await session.pause()
-    await session.send("wait")
-    await session.update(UpdateSessionInput(title="paused", metadata={"k": "v"}))
-    await session.resume()
-    await idle(session, 2)
-
-
-async def _rolling(session: SessionHandle) -> None:
-    await session.send(SystemMessage(content=(TextBlock(text="be brief"),)))
-    await session.send("pay")
-    await idle(session, 1)
-    for place in range(8):
-        await session.send(f"{place}")
-    (action,) = await session.pending_actions()
-    await session.confirm(action, allow=True)
-    await idle(session, 10)
-
-
-async def _compaction(session: SessionHandle) -> None:
-    for text in ("one", "two", "three"):
-        await session.send_and_wait(text)
-    await session.send("four")
-    await idle(session, 4)
-
-
-async def _archive(session: SessionHandle) -> None:
-    await session.send("talk for ever")
-    async with asyncio.timeout(30):
-        async for event in session.events(from_seq=0):
-            if event.type == "span.model_request_start":
-                return
-
-
-PLAYS = {
-    "turn": Play((DONE,), _turn),
-    "parallel-tools": Play(
-        (
-            ScriptedTurn(
-                calls=[
-                    ScriptedCall("add", {"a": 1, "b": 2}),
-                    ScriptedCall("add", {"a": 3, "b": 4}),
-                    ScriptedCall("nothing"),
-                ]
-            ),
-            DONE,
-        ),
-        _turn,
-    ),
-    "approval": Play(
-        (ScriptedTurn(calls=[ScriptedCall("pay", {"amount": 1}), ScriptedCall("pay", {"amount": 2})]), DONE),
-        _approval,
-        policy=PermissionPolicy(tools={"pay": "ask"}),
-    ),
-    "denied": Play(
-        (ScriptedTurn(calls=[ScriptedCall("pay", {"amount": 1})]), DONE),
-        _turn,
-        policy=PermissionPolicy(tools={"pay": "deny"}),
-    ),
-    "custom-tool": Play((ScriptedTurn(calls=[ScriptedCall("look")]), DONE), _custom),
-    "interrupt": Play((ScriptedTurn(text="half a", stall=True), DONE), _interrupt),
-    "pause": Play((DONE,), _pause),
-    "retry": Play((ScriptedTurn(text="at last", failure=ScriptedFailure(attempts=2)),), _turn, fails=True),
-    "exhausted": Play(
-        (ScriptedTurn(failure=ScriptedFailure(attempts=9)), DONE), lambda s: _sent(s, "hello"), fails=True
-    ),
-    "rolling": Play(
-        (ScriptedTurn(calls=[ScriptedCall("pay", {"amount": 1})]), DONE, *([DONE] * 20)),
-        _rolling,
-        policy=PermissionPolicy(tools={"pay": "ask"}),
-        max_events=30,
-    ),
-    "compaction": Play(
-        (
-            ScriptedTurn(text="word " * 200, usage=FULL),
-            ScriptedTurn(calls=[ScriptedCall("add", {"a": 1, "b": 2})], usage=Usage(input_tokens=100, output_tokens=9)),
-            ScriptedTurn(text="word " * 200, usage=FULL),
-            DONE,
-            ScriptedTurn(text="at last", failure=ScriptedFailure("fatal", "too long", too_long=True)),
-        ),
-        _compaction,
-        compaction=Compaction(window_tokens=1000),
-        fails=True,
-    ),
-    "archive": Play((ScriptedTurn(text="half a", stall=True),), _archive),
-}
-
-
-async def _sent(session: SessionHandle, text: str) -> None:
-    await session.send(text)
-    await idle(session, 1)
-
-
-async def record(*names: str) -> None:
-    """Play the named plays and write them to this folder; without names everything, in place of what is there."""
-    if unknown := set(names) - {*PLAYS, AGENT}:
-        raise SystemExit(f"no play is called {min(unknown)!r}; there are {', '.join([*PLAYS, AGENT])}")
-    for old in FOLDER.glob("*.json") if not names else ():
-        old.unlink()
+async def record(folder: Path, names: set[str]) -> None:
+    """Play the named and write them to the folder."""
     async with embedded_server() as server:
-        scripts = {name: play.turns for name, play in PLAYS.items()}
-        options = WorkerOptions(identity="recorder", graceful_shutdown=timedelta(0))
-        async with SojournWorker(server.client, tools=[add, pay], scripts=scripts, options=options):
-            runtime = AgentRuntime(server.client, owner=OWNER)
-            for name, play in PLAYS.items():
-                if name in (names or PLAYS):
-                    await _record_session(runtime, name, play)
-            if not names or AGENT in names:
-                await _record_agent(runtime)
-            await runtime.close()
+        for name in sorted(names):
+            await _record(server.client, folder, name)
 
 
-async def _record_session(runtime: AgentRuntime, name: str, play: Play) -> None:
-    agent = await runtime.create(_definition(name, play))
-    session = await runtime.start_session(
-        agent, session_id=f"sesn_{name}", title=name, roll_over=RollOver(max_events=play.max_events)
-    )
-    await play.act(session)
-    failed = any(isinstance(event, SessionErrorEvent) for event in await runtime.list_events(session))
-    assert failed == play.fails, f"{name} did not go as planned"
-    await session.archive()
-    await _write(runtime.client, f"{OWNER.workspace}/{session.id}", f"session-{name}")
+async def _record(client: Client, folder: Path, name: str) -> None:
+    if name == AGENT:
+        return await _record_agent(client, folder)
+    name = name.removeprefix("session-")
+    if name in LONE:
+        id = await LONE[name](client)
+    else:
+        play = PLAYS[name]
+        async with _worker(client, name, play), _crew(client, name) as runtime:
+            session = await _session(runtime, name, play)
+            await play.act(session)
+            failed = any(isinstance(event, SessionErrorEvent) for event in await runtime.list_events(session))
+            assert failed == play.fails, f"{name} did not go as planned"
+            if not play.ends:
+                await session.archive()
+            id = session.id
+    await _write(client, folder, f"{OWNER.workspace}/{id}", f"session-{name}")
 
 
-async def _record_agent(runtime: AgentRuntime) -> None:
-    definition = _definition("turn", PLAYS["turn"])
-    agent = await runtime.create(definition)
-    await agent.update(definition.model_copy(update={"system": "two"}))
-    await agent.update(definition.model_copy(update={"system": "two"}))
-    await agent.update(definition.model_copy(update={"name": "three"}), version=2)
-    await agent.archive()
-    await _write(runtime.client, f"{OWNER.workspace}/{agent.id}", AGENT)
+async def _session(runtime: AgentRuntime, name: str, play: Play) -> SessionHandle:
+    agent = await runtime.create(definition(name, play))
+    roll_over = RollOver(max_events=play.max_events)
+    return await runtime.start_session(agent, session_id=f"sesn_{name}", title=name, roll_over=roll_over)
 
 
-def _definition(name: str, play: Play) -> AgentDefinition:
-    return AgentDefinition(
-        name=name,
-        model=ModelRef.of(f"scripted:{name}"),
-        tools=(FunctionTool(name="add"), FunctionTool(name="pay"), LOOK),
-        permission_policy=play.policy,
-        compaction=play.compaction,
-        limits=Limits(
-            retry_interval=timedelta(milliseconds=20), model_attempts=3, custom_tool_timeout=timedelta(seconds=1)
-        ),
-    )
+async def _record_agent(client: Client, folder: Path) -> None:
+    play = PLAYS["turn"]
+    async with _worker(client, "agent", play), _crew(client, "agent") as runtime:
+        first = definition("turn", play)
+        agent = await runtime.create(first)
+        await agent.update(first.model_copy(update={"system": "two"}))
+        await agent.update(first.model_copy(update={"system": "two"}))
+        await agent.update(first.model_copy(update={"name": "three"}), version=2)
+        await agent.archive()
+    await _write(client, folder, f"{OWNER.workspace}/{agent.id}", AGENT)
 
 
-async def _write(client: Client, workflow_id: str, name: str) -> None:
+async def _write(client: Client, folder: Path, workflow_id: str, name: str) -> None:
     """One file for each run, the first run first."""
     runs: list[WorkflowHistory] = []
     run_id: str | None = None
@@ -274,9 +177,9 @@ async def _write(client: Client, workflow_id: str, name: str) -> None:
         if not run_id:
             break
     for number, history in enumerate(runs, 1):
-        path = FOLDER / f"{name}{f'-{number}' if len(runs) > 1 else ''}.json"
+        path = folder / f"{name}{f'-{number}' if len(runs) > 1 else ''}.json"
         path.write_text(_cleaned(history.to_json(), workflow_id))
-        print(f"{path.name}: {len(history.events)} events")
+        print(f"{path.relative_to(FOLDER)}: {len(history.events)} events")
 
 
 def _cleaned(text: str, workflow_id: str) -> str:
@@ -286,5 +189,36 @@ def _cleaned(text: str, workflow_id: str) -> str:
     return json.dumps({"workflowId": workflow_id, **loose}, indent=1) + "\n"
 
 
+def _release() -> str:
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
+    return str(project["version"]).partition(".dev")[0]
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """Recordings of a play: one, or one for each run."""
+    return [path for path in folder.rglob("*.json") if re.fullmatch(rf"{name}(-\d+)?", path.stem)]
+
+
+def main() -> None:
+    """Play what the arguments say; see the top of the file."""
+    every = {AGENT, *(f"session-{name}" for name in (*PLAYS, *LONE))}
+    parser = argparse.ArgumentParser(description="Record workflow histories for the replay tests.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="record these again, for example session-turn")
+    parser.add_argument("--all", action="store_true", help="everything that the release's own folder lacks")
+    parser.add_argument("--release", default=_release(), help="folder to write to (default: %(default)s)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - every:
+        parser.error(f"no play is called {', '.join(sorted(unknown))}")
+    folder = FOLDER / arguments.release
+    names = set(arguments.names) or {each for each in every if not _files(folder if arguments.all else FOLDER, each)}
+    if not names:
+        print("every play has been recorded")
+        return
+    folder.mkdir(exist_ok=True)
+    for old in (file for name in names for file in _files(folder, name)):
+        old.unlink()
+    asyncio.run(record(folder, names))
+
+
 if __name__ == "__main__":
-    asyncio.run(record(*sys.argv[1:]))
+    main()

@@ -2,23 +2,39 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from sojourn.types import name as wire_name
 from sojourn.types.converter import data_converter
+from sojourn.types.event import (
+    AgentToolResult,
+    Event,
+    RetryStatus,
+    SaidEvent,
+    SessionErrorEvent,
+    SessionEvent,
+    SessionIdle,
+    SessionTerminated,
+    ToolOutcome,
+    UnknownEvent,
+    UserEvent,
+)
 from sojourn.types.history import RunDecoder
 from sojourn.types.name import SESSION_WORKFLOW
-from sojourn.types.session import SessionInput, SessionResult
+from sojourn.types.session import SessionInput, SessionResult, StopReason
 from sojourn.workflows import AgentWorkflow, SessionWorkflow
 
 FOLDER = Path(__file__).parents[1] / "histories"
-FILES = sorted(FOLDER.glob("*.json"))
+FILES = sorted(FOLDER.glob("*/*.json"))
 SESSIONS = [path for path in FILES if path.name.startswith("session-")]
 
 
@@ -37,7 +53,7 @@ def _replayer(*workflows: type) -> Replayer:
 
 
 def _named(paths: list[Path]) -> list[Any]:
-    return [pytest.param(path, id=path.stem) for path in paths]
+    return [pytest.param(path, id=f"{path.parent.name}-{path.stem}") for path in paths]
 
 
 def test_there_are_recordings() -> None:
@@ -73,6 +89,86 @@ async def _counted(history: WorkflowHistory) -> int:
     payloads = last.workflow_execution_completed_event_attributes.result.payloads
     result: SessionResult = (await data_converter.decode(payloads, [SessionResult]))[0]
     return result.seq
+
+
+# --- every feature is in a recording -------------------------------------------------------------------------------
+
+NEVER = {
+    "user.tool_result": "the client refuses it: toolsets run on the worker",
+    "user.define_outcome": "the client refuses it until outcomes exist",
+}
+"""What no recording can hold, and why."""
+
+
+async def _recorded() -> set[str]:
+    """Everything that a recording could show, by the names it has on the wire."""
+    found: set[str] = set()
+    for path in FILES:
+        history = _history(path)
+        decoder = RunDecoder(data_converter)
+        for event in history.events:
+            found |= set(_handled(event))
+            if path in SESSIONS and (stored := await decoder.decode(event)) is not None:
+                found |= {name for each in stored.record.events() for name in _told(each)}
+    return found
+
+
+def _handled(event: HistoryEvent) -> Iterator[str]:
+    yield EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").lower()
+    yield event.activity_task_scheduled_event_attributes.activity_type.name
+    yield event.workflow_execution_signaled_event_attributes.signal_name
+    yield event.workflow_execution_update_accepted_event_attributes.accepted_request.input.name
+    yield event.workflow_execution_started_event_attributes.workflow_type.name
+    if event.workflow_task_started_event_attributes.target_worker_deployment_version_changed:
+        yield "moved to another version"
+
+
+def _told(event: SessionEvent) -> Iterator[str]:
+    yield event.type
+    match event:
+        case SessionIdle():
+            yield event.stop_reason.type
+        case AgentToolResult():
+            yield f"outcome {event.outcome}"
+        case SessionErrorEvent():
+            yield event.error.type
+            yield f"retry {event.error.retry_status.type}"
+        case SessionTerminated():
+            yield f"ends {event.status}"
+
+
+def _features() -> set[str]:
+    """What the workflows can do, from the lists that they are written with."""
+    kinds = ("_SIGNAL", "_UPDATE", "_ACTIVITY", "_WORKFLOW")
+    names = {value for key, value in vars(wire_name).items() if key.endswith(kinds)}
+    events = {_type(each) for each in (*_members(SaidEvent), *_members(UserEvent))}
+    reasons = {_type(each) for each in _members(StopReason)}
+    outcomes = {f"outcome {each}" for each in get_args(ToolOutcome)}
+    retries = {f"retry {each}" for each in get_args(RetryStatus.model_fields["type"].annotation)}
+    others = {"timer_fired", "ends archived", "ends failed", "moved to another version", "tool_use_limit_reached_error"}
+    return names | events | reasons | outcomes | retries | others
+
+
+def _members(union: Any) -> Iterator[type[Event]]:
+    if isinstance(union, type):
+        if union is not UnknownEvent:
+            yield union
+        return
+    for each in get_args(union):
+        # Unions are annotated, and annotations are among the arguments.
+        if isinstance(each, type) or get_args(each):
+            yield from _members(each)
+
+
+def _type(event: type[Event]) -> str:
+    return str(event.model_fields["type"].default)
+
+
+async def test_every_feature_is_in_a_recording() -> None:
+    """Add a play to `tests/histories/play.py` for what is missing, and run `make record-histories`."""
+    missing = _features() - await _recorded()
+
+    assert missing == NEVER.keys()
 
 
 # --- the test can fail ---------------------------------------------------------------------------------------------
@@ -129,7 +225,7 @@ async def test_a_history_that_the_code_does_not_follow_fails(
     caplog.set_level(logging.CRITICAL, "temporalio")
 
     with pytest.raises(workflow.NondeterminismError):
-        await _replayer().replay_workflow(_history(FOLDER / "session-turn.json", change))
+        await _replayer().replay_workflow(_history(FOLDER / "0.1.0" / "session-turn.json", change))
 
 
 @workflow.defn(name=SESSION_WORKFLOW)
@@ -148,7 +244,7 @@ class Changed(SessionWorkflow):
 
 async def test_a_workflow_that_does_something_else_fails() -> None:
     with pytest.raises(workflow.NondeterminismError):
-        await _replayer(Changed).replay_workflow(_history(FOLDER / "session-turn.json"))
+        await _replayer(Changed).replay_workflow(_history(FOLDER / "0.1.0" / "session-turn.json"))
 
 
 def test_recordings_hold_nothing_of_the_machine_they_were_made_on() -> None:

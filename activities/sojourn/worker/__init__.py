@@ -1,6 +1,17 @@
 """The composition root: workers, and the embedded server for development."""
 
+from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
 from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
 
-__all__ = ["EmbeddedServer", "SojournWorker", "ToolSource", "WorkerOptions", "embedded_server", "temporal_binary"]
+__all__ = [
+    "EmbeddedServer",
+    "SojournWorker",
+    "ToolSource",
+    "Versioning",
+    "WorkerOptions",
+    "default_build_id",
+    "deployment_config",
+    "embedded_server",
+    "temporal_binary",
+]

@@ -38,6 +38,9 @@ _DYNAMIC_CONFIG = {
     "system.enableCancelActivityWorkerCommand": "true",
     "matching.enableFairness": "true",
     "matching.useNewMatcher": "true",
+    # When a version has drained shows within seconds, not minutes.
+    "matching.wv.VersionDrainageStatusVisibilityGracePeriod": '"2s"',
+    "matching.wv.VersionDrainageStatusRefreshInterval": '"2s"',
 }
 _RETENTION = timedelta(days=3650)
 

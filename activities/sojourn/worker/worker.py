@@ -24,7 +24,7 @@ from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
-from sojourn.workflows import AgentWorkflow, SessionWorkflow
+from sojourn.workflows import AgentWorkflow, SessionWorkflow, VersionedAgentWorkflow
 
 logger = logging.getLogger("sojourn.worker")
 
@@ -50,7 +50,7 @@ class WorkerOptions:
     identity: str | None = None
     """How the worker shows in the Web UI; by default process id and host."""
     deployment: WorkerDeploymentConfig | None = None
-    """Temporal's worker versioning; ``None`` leaves it off."""
+    """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
     sandboxed: bool = False
     """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
 
@@ -90,7 +90,7 @@ class SojournWorker:
         call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
         self._worker = temporalio.worker.Worker(
             client,
-            workflows=[SessionWorkflow, AgentWorkflow],
+            workflows=[SessionWorkflow, VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow],
             activities=[step.call_model, call.run_tool, compaction.compact_context],
             **_tuning(self.options),
         )
@@ -114,10 +114,16 @@ class SojournWorker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._worker.__aexit__(kind, error, trace)
-        # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self._worker.__aexit__(kind, error, trace)
+        finally:
+            # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
+            self._threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
+
+
+def _versioned(options: WorkerOptions) -> bool:
+    return options.deployment is not None and options.deployment.use_worker_versioning
 
 
 def _tuning(options: WorkerOptions) -> dict[str, Any]:

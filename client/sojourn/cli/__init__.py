@@ -4,8 +4,9 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["leave", "main"]
 
 
 def main() -> None:
@@ -17,7 +18,11 @@ def main() -> None:
             raise
         print('error: the command line is not installed; run pip install "sojourn[cli]"', file=sys.stderr)
         sys.exit(2)
-    code = run()
+    leave(run())
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once with what was printed, and with no other end than this."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         # Its reader may have gone away.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sojourn.cli import agent, chat, cluster, event, session, worker
+from sojourn.cli import agent, chat, cluster, deployment, event, session, worker
 from sojourn.cli.failure import HELP, ExitCode, report
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for register in (worker.register, chat.register):
 event.register(session.app)
 app.add_typer(agent.app, name="agents")
 app.add_typer(session.app, name="sessions")
+app.add_typer(deployment.app, name="deployments")
 cluster.register(app)
 
 

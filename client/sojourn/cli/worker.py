@@ -5,28 +5,37 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from sojourn.cli import leave
 from sojourn.cli.command import Cli, command
+from sojourn.cli.failure import ExitCode
 from sojourn.cli.folder import claim, free_port
 from sojourn.client import missing_search_attributes
+from sojourn.client.deployment import current_version
 from sojourn.types import InvalidRequestError, SojournError
 from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+    from temporalio.worker import WorkerDeploymentConfig
 
-    from sojourn.worker import EmbeddedServer
+    from sojourn.worker import EmbeddedServer, SojournWorker, Versioning
 
 Tools = Annotated[
     list[str] | None,
     typer.Option("--tools", metavar="MODULE", help="Module with @tool functions, found from here; repeat for more."),
 ]
+_LAST_WORDS = timedelta(seconds=1.5)
+"""For what has been cancelled to say so, and for connections to close."""
+
 LogLevel = Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
 
 
@@ -66,26 +75,67 @@ async def up(
             cli.out.note("stopping; sessions go on at the next start")
 
 
-async def worker(cli: Cli, tools: Tools = None, log_level: LogLevel = "info") -> None:
+async def worker(
+    cli: Cli,
+    tools: Tools = None,
+    log_level: LogLevel = "info",
+    drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running work may finish.")] = 10,
+    deployment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", envvar="SOJOURN_DEPLOYMENT", help="Temporal's worker versioning: which fleet."),
+    ] = None,
+    build_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", envvar="SOJOURN_BUILD_ID", help="Which version of it; default: release and code."),
+    ] = None,
+    versioning: Annotated[
+        str,
+        typer.Option(metavar="KIND", envvar="SOJOURN_VERSIONING", help="How sessions change it: pinned, auto-upgrade."),
+    ] = "pinned",
+) -> None:
     """Serve sessions: run their workflows, call models, run tools.
 
-    Start as many as you like. SIGTERM and Ctrl-C stop it in order: running work gets ten seconds to finish.
+    Start as many as you like. SIGTERM and Ctrl-C stop it in order, within --drain and two seconds: no new work, running
+    work may finish, what does not is attempted by another worker or reported as lost. A second signal ends it at once.
     """
     from sojourn.worker import SojournWorker, WorkerOptions
 
     _prepare(log_level)
-    options = WorkerOptions(task_queue=cli.connection.task_queue)
-    with _signals() as stop:
+    options = WorkerOptions(
+        task_queue=cli.connection.task_queue,
+        graceful_shutdown=timedelta(seconds=drain),
+        deployment=_versioned(deployment, build_id, versioning),
+    )
+    with _signals(at_most=timedelta(seconds=drain) + _LAST_WORDS) as stop:
         async with cli.runtime() as runtime:
             await _warn_of_setup(cli, runtime.client)
             async with SojournWorker(runtime.client, tools=tools or (), options=options) as serving:
-                names = ", ".join(serving.tools.names) or "none"
-                cli.out.result(
-                    {"task_queue": options.task_queue, "tools": list(serving.tools.names), "pid": os.getpid()},
-                    f"worker serves task queue {options.task_queue!r}; tools: {names}; Ctrl-C stops it",
-                )
+                await _announce(cli, runtime.client, serving)
                 await stop.wait()
-                cli.out.note("stopping; running work gets ten seconds")
+                cli.out.note(f"stopping; running work gets {drain:g} s, a second signal ends it at once")
+
+
+def _versioned(deployment: str | None, build_id: str | None, versioning: str) -> "WorkerDeploymentConfig | None":
+    from sojourn.worker import deployment_config
+
+    if deployment is not None:
+        return deployment_config(deployment, build_id=build_id, versioning=cast("Versioning", versioning))
+    if build_id is not None:
+        raise InvalidRequestError(f"build id {build_id!r} belongs to a deployment; name it with --deployment")
+    return None
+
+
+async def _announce(cli: Cli, client: "Client", serving: "SojournWorker") -> None:
+    queue, names = serving.options.task_queue, serving.tools.names
+    told: dict[str, object] = {"task_queue": queue, "tools": list(names), "pid": os.getpid()}
+    lines = [f"worker serves task queue {queue!r}; tools: {', '.join(names) or 'none'}; Ctrl-C stops it"]
+    if (config := serving.options.deployment) is not None:
+        name, build_id = config.version.deployment_name, config.version.build_id
+        told |= {"deployment": name, "build_id": build_id}
+        lines.append(f"version {build_id!r} of deployment {name!r}")
+        if await current_version(client, name) != build_id:
+            cli.out.note(f"it gets no work before `sojourn deployments set-current {name} {build_id}`")
+    cli.out.result(told, *lines)
 
 
 def _prepare(log_level: str) -> None:
@@ -99,13 +149,27 @@ def _prepare(log_level: str) -> None:
 
 
 @contextmanager
-def _signals() -> Generator[asyncio.Event, None, None]:
-    """An event that Ctrl-C, SIGTERM or a closed terminal sets. A second signal cuts the orderly stop short."""
+def _signals(*, at_most: timedelta | None = None) -> Generator[asyncio.Event, None, None]:
+    """An event that Ctrl-C, SIGTERM or a closed terminal sets. A second signal cuts the orderly stop short.
+
+    The process ends with the block: asyncio's own end would wait for tools that hold on to their cancellation.
+
+    Args:
+        at_most: Time from the first signal after which the process ends whatever still runs; ``None`` sets no limit.
+    """
     stop, task = asyncio.Event(), asyncio.current_task()
 
     def told() -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
+        if stop.is_set():
+            if at_most is not None:
+                leave(ExitCode.INTERRUPTED)
+            if task is not None:
+                task.cancel()
+        elif at_most is not None:
+            # A thread, because a tool may block the loop.
+            limit = threading.Timer(at_most.total_seconds(), leave, (ExitCode.OK,))
+            limit.daemon = True
+            limit.start()
         stop.set()
 
     # Windows has no such handlers; there Ctrl-C cancels the task at once.
@@ -115,7 +179,8 @@ def _signals() -> Generator[asyncio.Event, None, None]:
     try:
         yield stop
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        leave(ExitCode.INTERRUPTED)
+    leave(ExitCode.OK)
 
 
 async def _warn_of_setup(cli: Cli, client: "Client") -> None:

@@ -5,6 +5,7 @@ reader can list them without a worker (`sojourn.client`).
 """
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from sojourn.workflows.refusal import refuse
 
@@ -71,3 +72,20 @@ class AgentWorkflow:
         if not self._archived:
             self._archived = True
             workflow.upsert_search_attributes([STATUS_ATTRIBUTE.value_set("archived")])
+
+
+@workflow.defn(name=AGENT_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+class VersionedAgentWorkflow(AgentWorkflow):
+    """The same for workers with a version; others may not declare how it changes.
+
+    Pinned, as sessions are, an agent would stay for good on the version that made it, which could then never drain.
+    """
+
+    @workflow.init
+    def __init__(self, input: AgentInput) -> None:
+        super().__init__(input)
+
+    @workflow.run
+    async def run(self, input: AgentInput) -> None:
+        """See `AgentWorkflow.run`."""
+        await super().run(input)
