@@ -6,6 +6,7 @@ from sojourn.types import (
     AgentThinking,
     AgentToolUse,
     ContentDelta,
+    ContextCompacted,
     EventDelta,
     EventId,
     EventStart,
@@ -85,3 +86,25 @@ def test_event_of_a_newer_release_shows_its_type() -> None:
 def test_control_characters_never_reach_the_terminal() -> None:
     assert "\x1b" not in snippet("\x1b[2J\x9bclear")
     assert "\x1b" not in snippet(call_text("say", {"text": "\x1b[2J"}))
+
+
+def test_compaction_is_told_in_a_line() -> None:
+    line = event_line(ContextCompacted(id=ID, seq=7))
+
+    assert line is not None
+    assert line.plain.split() == [
+        "7",
+        "compacted",
+        "a",
+        "summary",
+        "takes",
+        "the",
+        "place",
+        "of",
+        "the",
+        "older",
+        "part",
+        "of",
+        "the",
+        "conversation",
+    ]
