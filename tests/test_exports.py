@@ -92,6 +92,7 @@ EXPORTS = {
         "PreviewedEvent",
         "Provider",
         "ProviderError",
+        "Reason",
         "Refusal",
         "RequiresAction",
         "RetriesExhausted",
@@ -105,6 +106,7 @@ EXPORTS = {
         "SessionErrorEvent",
         "SessionEvent",
         "SessionExistsError",
+        "SessionExplanation",
         "SessionId",
         "SessionIdle",
         "SessionInfo",
@@ -159,9 +161,11 @@ EXPORTS = {
     "sojourn.worker": [
         "EmbeddedServer",
         "SojournWorker",
+        "Telemetry",
         "ToolSource",
         "WorkerOptions",
         "embedded_server",
+        "open_telemetry",
         "temporal_binary",
     ],
 }

@@ -22,6 +22,7 @@ from sojourn.activities.model import (
     ModelRequest,
     ToolSpec,
 )
+from sojourn.activities.observation import model_call, session_ids
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
@@ -72,7 +73,9 @@ class ModelStep:
             async with Pulse(draft.preview):
                 start, conversation = await self._context(record)
                 request = _request(start, conversation, self._specs(start), attempt=record.attempt)
-                answer = await _answer(self._model, request, draft)
+                with model_call(start, record) as seen:
+                    answer = await _answer(self._model, request, draft)
+                    seen.answered(answer)
         except asyncio.CancelledError:
             return draft.interrupted(record.step, _on_request())
         except ModelCallError as error:
@@ -87,7 +90,7 @@ class ModelStep:
         try:
             return await log.context(info.workflow_run_id or "", record)
         except (CheckpointError, ValidationError) as error:
-            logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
+            logger.warning("the log of a session cannot be read", extra=session_ids())
             raise ModelCallError(
                 ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
             ) from None

@@ -46,6 +46,11 @@ class SessionLog:
         self._run_id = ""
         self._ahead: set[tuple[type[Record], EventId] | None] = set()
 
+    @property
+    def start(self) -> SessionInput | None:
+        """The input of the latest run that was read; ``None`` before the first reading."""
+        return self._start
+
     async def context(self, run_id: str, record: CallModelInput) -> tuple[SessionInput, Conversation]:
         """What the model gets to see in a step: the run's input and the conversation up to the step's scheduling.
 

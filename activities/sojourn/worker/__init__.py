@@ -1,6 +1,16 @@
 """The composition root: workers, and the embedded server for development."""
 
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
+from sojourn.worker.telemetry import Telemetry, open_telemetry
 from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
 
-__all__ = ["EmbeddedServer", "SojournWorker", "ToolSource", "WorkerOptions", "embedded_server", "temporal_binary"]
+__all__ = [
+    "EmbeddedServer",
+    "SojournWorker",
+    "Telemetry",
+    "ToolSource",
+    "WorkerOptions",
+    "embedded_server",
+    "open_telemetry",
+    "temporal_binary",
+]

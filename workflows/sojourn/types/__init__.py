@@ -102,6 +102,7 @@ from sojourn.types.event import (
     UserToolResult,
     read_event,
 )
+from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import (
     AgentId,
     EventId,
@@ -214,6 +215,7 @@ __all__ = [
     "PreviewedEvent",
     "Provider",
     "ProviderError",
+    "Reason",
     "Refusal",
     "RequiresAction",
     "RetriesExhausted",
@@ -227,6 +229,7 @@ __all__ = [
     "SessionErrorEvent",
     "SessionEvent",
     "SessionExistsError",
+    "SessionExplanation",
     "SessionId",
     "SessionIdle",
     "SessionInfo",
