@@ -1,5 +1,6 @@
 """What the README says is true: its code runs, its commands and names exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -54,6 +55,18 @@ def test_tool_example_makes_the_tools_it_shows() -> None:
     assert find_order.idempotent
     assert refund is not None
     assert refund.permission == "ask"
+
+
+def test_observed_worker_serves_as_shown() -> None:
+    """With no variables nothing is set up; without a server it ends with our own error."""
+    code = f"{blocks('python')[2]}\nimport asyncio\nasyncio.run(serve())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TEMPORAL_"))}
+    environment["TEMPORAL_ADDRESS"] = "127.0.0.1:9"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+
+    assert "ServerUnavailableError" in ran.stderr.splitlines()[-1]
 
 
 def test_agent_file_is_a_definition() -> None:

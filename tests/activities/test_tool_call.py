@@ -44,6 +44,7 @@ class OneLog:
         self._part = ToolCallPart(id=ID, call_id="c", name=name, input=input, kind="function", permission="allow")
         self.asked: list[tuple[str, str, EventId]] = []
         self._workflow_id = ""
+        self.start = None
 
     def get(self, workflow_id: str) -> "OneLog":
         self._workflow_id = workflow_id

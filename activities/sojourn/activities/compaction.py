@@ -10,6 +10,7 @@ from sojourn.activities.envelope import whole
 from sojourn.activities.estimate import BYTES_PER_TOKEN, load
 from sojourn.activities.model import Answer, AnswerText, ModelCallError, ModelClient, ModelRequest
 from sojourn.activities.model_step import application_error, read_context
+from sojourn.activities.observation import model_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.summary import SYSTEM, question, shorten
@@ -98,7 +99,10 @@ class ContextCompaction:
                 compacts=len(found.replaced),
             )
             try:
-                return await _answer(self._model, request)
+                with model_call(start, record) as seen:
+                    answer = await _answer(self._model, request)
+                    seen.answered(answer)
+                return answer
             except ModelCallError as error:
                 if not error.failure.too_long or shrinks == _SHRINKS:
                     raise

@@ -30,6 +30,11 @@ _PATIENCE = timedelta(seconds=8)
 class UnfitError(Exception):
     """A result cannot be handed back. The text says why, in words for a model or a person."""
 
+    def __init__(self, text: str, *, size_bytes: int | None = None) -> None:
+        super().__init__(text)
+        self.size_bytes = size_bytes
+        """How large it is, if that is why."""
+
 
 class Envelope:
     """Seals results.
@@ -57,7 +62,7 @@ class Envelope:
             (payload,) = await self._converter.encode([result])
             size = payload.ByteSize()
             if size > self.limit_bytes:
-                raise UnfitError(f"{size:,} bytes; the limit is {self.limit_bytes:,}")
+                raise UnfitError(f"{size:,} bytes; the limit is {self.limit_bytes:,}", size_bytes=size)
             read: R = (await self._converter.decode([payload], [type(result)]))[0]
         except (PydanticSerializationError, UnicodeEncodeError) as error:
             raise UnfitError(f"it cannot be written as JSON: {_line(error)}") from None

@@ -24,6 +24,7 @@ from sojourn.activities.model import (
     ModelRequest,
     ToolSpec,
 )
+from sojourn.activities.observation import model_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
@@ -92,7 +93,9 @@ class ModelStep:
                 window = await window_of(start.agent.definition)
                 if not record.compacted:
                     self._gauge.check_room(start, conversation, window)
-                answer = await _answer(self._model, request, draft)
+                with model_call(start, record) as seen:
+                    answer = await _answer(self._model, request, draft)
+                    seen.answered(answer)
                 result = self._result(record.step, start, draft, answer)
                 if self._gauge.is_full(start, conversation, result, window):
                     result = result.model_copy(update={"compact": True})

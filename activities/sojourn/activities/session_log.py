@@ -54,6 +54,11 @@ class SessionLog:
         self._run_id = ""
         self._ahead: set[tuple[type[Record], EventId] | None] = set()
 
+    @property
+    def start(self) -> SessionInput | None:
+        """The input of the latest run that was read; ``None`` before the first reading."""
+        return self._start
+
     async def context(
         self, run_id: str, record: CallModelInput | CompactContextInput
     ) -> tuple[SessionInput, Conversation]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,6 +13,7 @@ from temporalio import activity
 
 from sojourn.activities.context import ToolContext
 from sojourn.activities.envelope import Envelope, UnfitError, patiently
+from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Tool, Toolbox
@@ -30,8 +30,6 @@ from sojourn.types.id import SessionId
 from sojourn.types.name import RUN_TOOL_ACTIVITY
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
-
-logger = logging.getLogger("sojourn.activities")
 
 _BLOCKS = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
 
@@ -66,7 +64,9 @@ class ToolCall:
             async with Pulse(watch.preview):
                 log = self._logs.get(info.workflow_id or "")
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
-                result = await self._sealed(record, await self._run(record, call, watch))
+                with tool_call(log.start, record, call) as seen:
+                    result = await self._sealed(record, await self._run(record, call, watch, seen), seen)
+                    seen.ended(result.outcome)
         except asyncio.CancelledError:
             watch.cancelled.set()
             details = activity.cancellation_details()
@@ -79,7 +79,9 @@ class ToolCall:
             log.remember_result(result)
         return result
 
-    async def _run(self, record: RunToolInput, call: ToolCallPart, watch: "_Watch") -> RunToolResult:
+    async def _run(
+        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", seen: ToolObservation
+    ) -> RunToolResult:
         if (found := self._tools.get(record.name)) is None:
             return _result(record, f"The worker has no tool {record.name!r}.", "error")
         limit = (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
@@ -98,12 +100,14 @@ class ToolCall:
         if not done:
             watch.cancelled.set()
             return _result(record, _out_of_time(limit, found), "timed_out")
-        return _told(record, running)
+        return _told(record, running, seen)
 
-    async def _sealed(self, record: RunToolInput, result: RunToolResult) -> RunToolResult:
+    async def _sealed(self, record: RunToolInput, result: RunToolResult, seen: ToolObservation) -> RunToolResult:
         try:
             return await patiently(lambda: self._envelope.seal(result))
         except UnfitError as error:
+            if error.size_bytes is not None:
+                seen.too_large(error.size_bytes)
             return _result(record, f"The tool's result cannot be given: {error}. Ask for less at a time.", "error")
         except StoreUnavailableError as error:
             return _result(record, f"The tool ran, and its result could not be stored: {error}", "error")
@@ -161,18 +165,18 @@ def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
     )
 
 
-def _told(record: RunToolInput, finished: asyncio.Task[Any]) -> RunToolResult:
+def _told(record: RunToolInput, finished: asyncio.Task[Any], seen: ToolObservation) -> RunToolResult:
     try:
-        return _converted(record, finished.result())
+        return _converted(record, finished.result(), seen)
     except asyncio.CancelledError:
         return _result(record, "CancelledError: the tool cancelled itself", "error")
     except Exception as error:
-        logger.info("a tool raised", extra={"tool": record.name, "tool_use_id": record.tool_use_id})
+        seen.raised(error)
         text = str(error) if isinstance(error, _ExitError) else f"{type(error).__name__}: {error}"
         return _result(record, text, "error")
 
 
-def _converted(record: RunToolInput, value: object) -> RunToolResult:
+def _converted(record: RunToolInput, value: object, seen: ToolObservation) -> RunToolResult:
     try:
         content = _content(value)
         to_json(content)

@@ -2,16 +2,19 @@
 
 from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
+from sojourn.worker.telemetry import Telemetry, open_telemetry
 from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
 
 __all__ = [
     "EmbeddedServer",
     "SojournWorker",
+    "Telemetry",
     "ToolSource",
     "Versioning",
     "WorkerOptions",
     "default_build_id",
     "deployment_config",
     "embedded_server",
+    "open_telemetry",
     "temporal_binary",
 ]

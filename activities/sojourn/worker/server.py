@@ -6,7 +6,7 @@ import shutil
 import socket
 import sys
 import sysconfig
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from shlex import quote
 from tempfile import TemporaryDirectory
 
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 
@@ -78,6 +78,8 @@ async def embedded_server(
     port: int | None = None,
     ui_port: int | None = None,
     detached: bool = False,
+    plugins: Sequence[Plugin] = (),
+    runtime: Runtime | None = None,
 ) -> AsyncGenerator[EmbeddedServer, None]:
     """Run a server while the block runs.
 
@@ -88,6 +90,8 @@ async def embedded_server(
         ui_port: Port of the Web UI; ``None`` takes a free one.
         detached: Keep the terminal's Ctrl-C from the server, so that it outlives the worker that stops in order. For
             processes that handle every signal that ends them; the server of any other would stay behind.
+        plugins: Plugins of the client, which its workers take over.
+        runtime: The SDK's runtime, for metrics; by default one that is quiet.
 
     Raises:
         InvalidRequestError: There is no such kind of store.
@@ -103,7 +107,8 @@ async def embedded_server(
             environment = await WorkflowEnvironment.start_local(
                 data_converter=storing(objects),
                 port=port,
-                runtime=_quiet_runtime(),
+                runtime=runtime or _quiet_runtime(),
+                plugins=plugins,
                 ui=True,
                 ui_port=ui_port,
                 search_attributes=SEARCH_ATTRIBUTES,

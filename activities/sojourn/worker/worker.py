@@ -103,23 +103,29 @@ class SojournWorker:
             StoreUnavailableError: The object store cannot be reached or refuses.
         """
         async with self:
-            logger.info("worker serves task queue %s", self.options.task_queue)
             await asyncio.Event().wait()
 
     async def __aenter__(self) -> Self:
         await require_store(self._client)
         await self._worker.__aenter__()
+        logger.info("worker started; tools: %s", ", ".join(self.tools.names) or "none", extra=self._ids())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        grace = self.options.graceful_shutdown.total_seconds()
+        logger.info("worker draining; running work gets %g s", grace, extra=self._ids())
         try:
             await self._worker.__aexit__(kind, error, trace)
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
+        logger.info("worker stopped", extra=self._ids())
+
+    def _ids(self) -> dict[str, str]:
+        return {"task_queue": self.options.task_queue}
 
 
 def _versioned(options: WorkerOptions) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sojourn.cli import agent, chat, cluster, deployment, event, session, worker
+from sojourn.cli import agent, chat, cluster, deployment, event, explain, session, worker
 from sojourn.cli.failure import HELP, ExitCode, report
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 for register in (worker.register, chat.register):
     register(app)
 event.register(session.app)
+explain.register(session.app)
 app.add_typer(agent.app, name="agents")
 app.add_typer(session.app, name="sessions")
 app.add_typer(deployment.app, name="deployments")

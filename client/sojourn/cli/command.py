@@ -4,12 +4,14 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
+from temporalio.client import Plugin
+from temporalio.runtime import Runtime
 
 from sojourn.cli.failure import ExitCode
 from sojourn.cli.output import Output
@@ -65,7 +67,9 @@ class Cli:
     connection: Connection
 
     @asynccontextmanager
-    async def runtime(self) -> AsyncGenerator[AgentRuntime, None]:
+    async def runtime(
+        self, *, plugins: Sequence[Plugin] = (), sdk_runtime: Runtime | None = None
+    ) -> AsyncGenerator[AgentRuntime, None]:
         """The runtime that the connection options name."""
         at = self.connection
         async with AgentRuntime.connect(
@@ -75,6 +79,8 @@ class Cli:
             store=at.store,
             owner=at.owner,
             task_queue=at.task_queue,
+            plugins=plugins,
+            sdk_runtime=sdk_runtime,
         ) as runtime:
             yield runtime
 

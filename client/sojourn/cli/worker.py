@@ -1,7 +1,6 @@
 """`sojourn up` and `sojourn worker`: processes that serve until they are told to stop."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from sojourn.cli import leave
 from sojourn.cli.command import Cli, command
 from sojourn.cli.failure import ExitCode
 from sojourn.cli.folder import claim, free_port
+from sojourn.cli.log import Format, Level, LogFormat, configure
 from sojourn.client import missing_search_attributes
 from sojourn.client.deployment import current_version
 from sojourn.types import InvalidRequestError, SojournError
@@ -36,7 +36,10 @@ Tools = Annotated[
 _LAST_WORDS = timedelta(seconds=1.5)
 """For what has been cancelled to say so, and for connections to close."""
 
-LogLevel = Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Where Prometheus finds /metrics.", envvar="SOJOURN_METRICS"),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,19 +58,31 @@ async def up(
         typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
     ] = None,
     tools: Tools = None,
-    log_level: LogLevel = "warning",
+    log_level: Level = "warning",
+    log_format: Format = LogFormat.TEXT,
+    metrics: Metrics = None,
 ) -> None:
     """Start everything on this machine: a Temporal server with Web UI, and a worker. Ctrl-C stops it in order.
 
     Sessions are kept in the folder and go on at the next start.
     """
-    from sojourn.worker import SojournWorker, embedded_server
+    from sojourn.worker import SojournWorker, embedded_server, open_telemetry
 
-    _prepare(log_level)
+    _prepare(log_level, log_format)
     with claim(data), _signals() as stop:
         server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
         async with (
-            embedded_server(data=data, store=store, port=server_port, ui_port=web_port, detached=True) as server,
+            # A server that is stopped with its workers makes the SDK warn about each of their last calls.
+            open_telemetry(prometheus=metrics, core_level="ERROR") as telemetry,
+            embedded_server(
+                data=data,
+                store=store,
+                detached=True,
+                port=server_port,
+                ui_port=web_port,
+                plugins=telemetry.plugins,
+                runtime=telemetry.runtime,
+            ) as server,
             SojournWorker(server.client, tools=tools or ()) as serving,
         ):
             _greet(cli, server, data, serving.tools.names)
@@ -78,7 +93,9 @@ async def up(
 async def worker(
     cli: Cli,
     tools: Tools = None,
-    log_level: LogLevel = "info",
+    log_level: Level = "info",
+    log_format: Format = LogFormat.TEXT,
+    metrics: Metrics = None,
     drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running work may finish.")] = 10,
     deployment: Annotated[
         str | None,
@@ -97,17 +114,21 @@ async def worker(
 
     Start as many as you like. SIGTERM and Ctrl-C stop it in order, within --drain and two seconds: no new work, running
     work may finish, what does not is attempted by another worker or reported as lost. A second signal ends it at once.
+    OTEL_EXPORTER_OTLP_ENDPOINT and its like send traces and metrics.
     """
-    from sojourn.worker import SojournWorker, WorkerOptions
+    from sojourn.worker import SojournWorker, WorkerOptions, open_telemetry
 
-    _prepare(log_level)
+    _prepare(log_level, log_format)
     options = WorkerOptions(
         task_queue=cli.connection.task_queue,
         graceful_shutdown=timedelta(seconds=drain),
         deployment=_versioned(deployment, build_id, versioning),
     )
     with _signals(at_most=timedelta(seconds=drain) + _LAST_WORDS) as stop:
-        async with cli.runtime() as runtime:
+        async with (
+            open_telemetry(prometheus=metrics) as telemetry,
+            cli.runtime(plugins=telemetry.plugins, sdk_runtime=telemetry.runtime) as runtime,
+        ):
             await _warn_of_setup(cli, runtime.client)
             async with SojournWorker(runtime.client, tools=tools or (), options=options) as serving:
                 await _announce(cli, runtime.client, serving)
@@ -138,12 +159,8 @@ async def _announce(cli: Cli, client: "Client", serving: "SojournWorker") -> Non
     cli.out.result(told, *lines)
 
 
-def _prepare(log_level: str) -> None:
-    level = logging.getLevelNamesMapping().get(log_level.upper())
-    if level is None:
-        raise InvalidRequestError(f"log level {log_level!r} is none; use debug, info, warning or error")
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    logging.getLogger("sojourn").setLevel(level)
+def _prepare(log_level: str, log_format: LogFormat) -> None:
+    configure(log_level, log_format)
     # The installed program has its own folder on the path, not the one it is started in.
     sys.path.insert(0, os.getcwd())
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client, GrpcCompression
+from temporalio.client import Client, GrpcCompression, Plugin
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.failure import translated
@@ -28,6 +30,8 @@ async def connect_client(
     profile: str | None = None,
     api_key: str | None = None,
     store: str | None = None,
+    plugins: Sequence[Plugin] = (),
+    sdk_runtime: Runtime | None = None,
     timeout: timedelta = PATIENCE,
 ) -> Client:
     """Connect as Temporal's environment configuration says; arguments beat it.
@@ -42,6 +46,8 @@ async def connect_client(
         api_key: For Temporal Cloud; switches TLS on.
         store: URL of the object store (see `Store.open`); otherwise ``SOJOURN_STORE_URL``, otherwise what the namespace
             names (`name_store`).
+        plugins: Temporal's plugins, such as its ``OpenTelemetryPlugin``; workers of the client take them over.
+        sdk_runtime: Runtime of Temporal's SDK, for its metrics; ``None`` is the process's default.
         timeout: Longest wait for the server.
 
     Raises:
@@ -64,7 +70,13 @@ async def connect_client(
     compression = GrpcCompression.NONE if local else GrpcCompression.GZIP
     try:
         async with asyncio.timeout(timeout.total_seconds()):
-            client = await Client.connect(**config, data_converter=storing(None), grpc_compression=compression)
+            client = await Client.connect(
+                **config,
+                data_converter=storing(None),
+                grpc_compression=compression,
+                plugins=plugins,
+                runtime=sdk_runtime,
+            )
     except (RuntimeError, TimeoutError):
         raise ServerUnavailableError(target) from None
     url = store or os.environ.get(STORE_VARIABLE) or await named_store(client)

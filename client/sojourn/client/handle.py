@@ -18,6 +18,7 @@ from sojourn.types.event import (
     UserMessage,
     UserToolConfirmation,
 )
+from sojourn.types.explanation import SessionExplanation
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.preview import Preview
 from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionStatus, UpdateSessionInput
@@ -132,6 +133,10 @@ class SessionHandle:
     async def info(self) -> SessionInfo:
         """What lists show of the session."""
         return await self._runtime.get_session(self)
+
+    async def explain(self) -> SessionExplanation:
+        """Why the session is in its state, what it waits for, and what to do next."""
+        return await self._runtime.explain(self)
 
     async def wait_idle(self, *, timeout: timedelta | None = None) -> SessionStatus:
         """Wait until everything sent so far has been taken up and no turn is in progress."""

@@ -7,11 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
 from sojourn.client.agent import AgentStore
 from sojourn.client.connection import connect_client
+from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import AgentHandle, SessionHandle
 from sojourn.client.listing import Page
@@ -19,11 +21,13 @@ from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
 from sojourn.client.session import SessionStore
+from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
+from sojourn.types.explanation import SessionExplanation
 from sojourn.types.id import AgentId, SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
@@ -83,6 +87,8 @@ class AgentRuntime:
         store: str | None = None,
         owner: Owner | None = None,
         task_queue: str = TASK_QUEUE,
+        plugins: Sequence[Plugin] = (),
+        sdk_runtime: Runtime | None = None,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Connect as Temporal's environment configuration says (see `connect_client`); arguments beat it.
 
@@ -90,7 +96,15 @@ class AgentRuntime:
             ServerNotReadyError: The configuration cannot be read, or the server refuses it.
             ServerUnavailableError: Nothing answers.
         """
-        client = await connect_client(address, namespace=namespace, profile=profile, api_key=api_key, store=store)
+        client = await connect_client(
+            address,
+            namespace=namespace,
+            profile=profile,
+            api_key=api_key,
+            store=store,
+            plugins=plugins,
+            sdk_runtime=sdk_runtime,
+        )
         runtime = cls(client, owner=owner, task_queue=task_queue)
         try:
             yield runtime
@@ -492,6 +506,16 @@ class AgentRuntime:
             SessionNotFoundError: There is none, or it is another owner's.
         """
         return (await self._sessions.locate(*self._session(session, owner))).status
+
+    async def explain(self, session: Session, *, owner: Owner | None = None) -> SessionExplanation:
+        """Why the session is in its state, what it waits for, and what to do next. Needs no worker.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        located = await self._sessions.locate(*self._session(session, owner))
+        with translated(self._address, missing=SessionNotFoundError(located.id)):
+            return explain(await look(self.client, located))
 
     async def pending_actions(self, session: Session, *, owner: Owner | None = None) -> list[PendingAction]:
         """The tool calls that wait for the client. Needs no worker."""

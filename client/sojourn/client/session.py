@@ -25,6 +25,7 @@ from sojourn.client.answer import OpenCalls, answers
 from sojourn.client.failure import translated
 from sojourn.client.listing import Page, attribute, closed_at, condition, is_open, list_workflows, memo, started_at
 from sojourn.client.load import SessionLoads, check_load
+from sojourn.client.trace import TraceHeader
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_definition, check_environment, check_events, check_readable, check_size
 from sojourn.types.agent import AgentVersion
@@ -101,6 +102,7 @@ class SessionStore:
         self._client = client
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
+        self._trace = TraceHeader(client)
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
@@ -286,6 +288,7 @@ class SessionStore:
             workflow_execution=WorkflowExecution(workflow_id=id),
             signal_name=USER_EVENTS_SIGNAL,
             input=Payloads(payloads=payloads),
+            header=self._trace.header(),
             identity=self._client.identity,
             request_id=str(uuid.uuid5(_NAMESPACE, " ".join(event.id for event in record.sent))),
         )

@@ -105,6 +105,7 @@ from sojourn.types.event import (
     UserToolResult,
     read_event,
 )
+from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import (
     AgentId,
     EventId,
@@ -218,6 +219,7 @@ __all__ = [
     "PreviewedEvent",
     "Provider",
     "ProviderError",
+    "Reason",
     "Refusal",
     "RequiresAction",
     "RetriesExhausted",
@@ -232,6 +234,7 @@ __all__ = [
     "SessionErrorEvent",
     "SessionEvent",
     "SessionExistsError",
+    "SessionExplanation",
     "SessionId",
     "SessionIdle",
     "SessionInfo",

@@ -142,11 +142,17 @@ class Calls:
         call.approved = True
         return None
 
-    def answer(self, event: UserCustomToolResult) -> None:
-        """Take a custom tool's result. The first counts; one for anything else changes nothing."""
+    def answer(self, event: UserCustomToolResult) -> Call | None:
+        """Take a custom tool's result. The first counts; one for anything else changes nothing.
+
+        Returns:
+            The call that is settled by it.
+        """
         call = self._calls.get(event.custom_tool_use_id)
         if call is not None and call.waits and call.kind == "custom":
             call.settled = True
+            return call
+        return None
 
     def deadline(self, default: timedelta | None) -> datetime | None:
         """When the first custom tool's time is up; ``None`` if none is limited."""

@@ -18,6 +18,7 @@ from sojourn.workflows.refusal import refuse
 from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn
+from sojourn.workflows.watch import Watch
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.content import text_of
@@ -92,6 +93,7 @@ class SessionWorkflow:
         self._metadata = dict(state.metadata if input.state else input.metadata)
         cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
         self._journal = Journal(cursor)
+        self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
         self._queue: deque[EventId] = deque(state.queue)
@@ -151,12 +153,19 @@ class SessionWorkflow:
             session_usage=self._usage,
             roll_over_due=self._roll_over_due,
             on_change=self._display.touch,
+            watch=self._watch,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
     async def _run_turn(self) -> None:
         assert self._open_turn is not None
         turn = self._turn = self._turn or self._make_turn(self._open_turn)
+        self._watch.turn_begins(
+            self._agent,
+            turn=self._turns,
+            message=self._open_turn.consumes[-1] if self._open_turn.consumes else None,
+            continues=self._input.state is not None and self._open_turn is self._input.state.turn,
+        )
         try:
             reason = await turn.run()
         except TurnFailedError as error:
@@ -170,6 +179,7 @@ class SessionWorkflow:
 
     def _end_turn(self, turn: Turn, reason: StopReason) -> None:
         self._open_turn = None
+        self._watch.turn_ends(reason.type, steps=turn.steps, usage=turn.usage)
         self._journal.say(turn.usage_event())
         self._usage += turn.usage
         # A turn that ended before its first step leaves its message to the next one's context.
@@ -180,6 +190,7 @@ class SessionWorkflow:
             self._board.move(SessionStatus.IDLE, reason)
 
     def _failed(self, error: TurnFailedError) -> StopReason:
+        self._watch.turn_failed(error.error_type)
         fatal = self._agent.definition.limits.on_exhausted == "failed"
         self._journal.say(error_event(error, retry="terminal" if fatal else "exhausted"))
         if fatal:
@@ -195,6 +206,7 @@ class SessionWorkflow:
         self._journal.flush()
         self._board.publish()
         self._sealed = True
+        self._watch.session_ended(status)
         self._display.show()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return SessionResult(status=status, seq=self._journal.cursor.seq, usage=self._usage)
@@ -216,6 +228,7 @@ class SessionWorkflow:
             return
         self._journal.flush()
         self._board.publish()
+        self._watch.rolls_over()
         following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
         # Without it the next run would show the memo that the first one was started with.
         memo: dict[str, object] = {TITLE_MEMO: self._title, METADATA_MEMO: self._metadata}
@@ -293,6 +306,7 @@ class SessionWorkflow:
         match event:
             case UserMessage():
                 self._queue.append(event.id)
+                self._watch.heard(event.id)
                 self._snippets[event.id] = snippet(text_of(event.content))
             case SystemMessage():
                 self._context.append(event.id)
@@ -303,6 +317,7 @@ class SessionWorkflow:
 
     def _interrupt(self) -> None:
         if self._turn is not None:
+            self._watch.interrupted()
             self._turn.interrupt()
         elif self._open_turn is None and self._ending is None:
             self._journal.say(SessionIdle(stop_reason=EndTurn()))

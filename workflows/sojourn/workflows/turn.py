@@ -24,6 +24,7 @@ from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
+from sojourn.workflows.watch import MAX_STEPS, MODEL_ATTEMPTS, Watch
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
@@ -73,6 +74,7 @@ class Turn:
         session_usage: Usage,
         roll_over_due: Callable[[], bool],
         on_change: Callable[[], None],
+        watch: Watch,
         title: str,
     ) -> None:
         self._limits = agent.limits
@@ -82,6 +84,7 @@ class Turn:
         self._session_usage = session_usage
         self._roll_over_due = roll_over_due
         self._on_change = on_change
+        self._watch = watch
         self._title = title
         self._steps = state.steps
         self._usage = state.usage
@@ -135,7 +138,8 @@ class Turn:
         if self._stepping:
             self._early.append(event)
         elif isinstance(event, UserCustomToolResult):
-            self._calls.answer(event)
+            if answered := self._calls.answer(event):
+                self._watch.tool_settled(answered, "error" if event.is_error else "ok")
         elif denied := self._calls.confirm(event):
             self._settle(denied, denied.result("denied"))
 
@@ -171,6 +175,7 @@ class Turn:
     async def _may_step(self) -> bool:
         """Wait while paused. False when the run should give way to the next first."""
         if self._steps >= self._limits.max_steps:
+            self._watch.limit_met(MAX_STEPS)
             text = f"the turn used all of its {self._limits.max_steps} model steps; raise limits.max_steps"
             raise TurnFailedError(ModelFailure(kind="fatal", message=text), error_type="tool_use_limit_reached_error")
         return await self._gate() and (self._interrupted or not self._roll_over_due())
@@ -261,16 +266,26 @@ class Turn:
         """Say what went wrong and wait for the next attempt, or give up."""
         failure = model_failure(error)
         self._journal.say(ModelRequestEnd(model_request_start_id=EventId(error.activity_id), is_error=True))
-        if not failure.may_retry or attempt >= self._limits.model_attempts:
+        delay = self._delay(failure, attempt)
+        self._watch.model_failed(failure, step=EventId(error.activity_id), attempt=attempt, retry_in=delay)
+        if delay is None:
             raise TurnFailedError(failure)
         self._journal.say(error_event(TurnFailedError(failure), retry="retrying"), SessionRescheduled())
         self._board.move(SessionStatus.RESCHEDULING)
-        delay = retry_delay(failure, attempt=attempt, first=self._limits.retry_interval)
         await self._interruptible_sleep(delay)
         await workflow.wait_condition(lambda: not self._held)
         self._board.move(SessionStatus.RUNNING)
         if not self._interrupted:
             self._journal.say(SessionRunning())
+
+    def _delay(self, failure: ModelFailure, attempt: int) -> timedelta | None:
+        """How long to wait before the next attempt; ``None`` if there is to be none."""
+        if not failure.may_retry:
+            return None
+        if attempt >= self._limits.model_attempts:
+            self._watch.limit_met(MODEL_ATTEMPTS)
+            return None
+        return retry_delay(failure, attempt=attempt, first=self._limits.retry_interval)
 
     async def _interruptible_sleep(self, delay: timedelta) -> None:
         try:
@@ -374,6 +389,7 @@ class Turn:
         else:
             self._journal.count(result)
             call.settled = True
+            self._watch.tool_settled(call, result.outcome)
 
     async def _park(self) -> bool:
         """Wait for the client until nothing waits any more. False when the run should give way first."""
@@ -416,6 +432,7 @@ class Turn:
 
     def _settle(self, call: Call, result: AgentToolResult) -> None:
         call.settled = True
+        self._watch.tool_settled(call, result.outcome)
         self._journal.say(result)
 
     def _close(self, calls: Iterable[Call]) -> None:
