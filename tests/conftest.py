@@ -21,6 +21,7 @@ from sojourn.types import (
     AgentMessage,
     AgentToolResult,
     AgentToolUse,
+    Compaction,
     CustomTool,
     Event,
     EventDelta,
@@ -259,14 +260,20 @@ class Stage:
         return runtime
 
     async def work(
-        self, script: Script | None = None, *, tools: Iterable[ToolSource] = (), options: WorkerOptions | None = None
+        self,
+        script: Script | None = None,
+        *,
+        summary: Script | None = None,
+        tools: Iterable[ToolSource] = (),
+        options: WorkerOptions | None = None,
     ) -> SojournWorker:
-        """Start a worker; ``script`` answers for the model ``scripted:play``."""
+        """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions."""
+        scripts = {"play": script, "play/compaction": summary}
         options = options or WorkerOptions(graceful_shutdown=timedelta(0))
         worker = SojournWorker(
             self.client,
             tools=tools,
-            scripts={"play": script} if script is not None else {},
+            scripts={name: each for name, each in scripts.items() if each is not None},
             options=replace(options, task_queue=self.task_queue),
         )
         await worker.__aenter__()
@@ -285,6 +292,7 @@ class Stage:
         name: str = "actor",
         policy: PermissionPolicy | None = None,
         limits: Limits | None = None,
+        compaction: Compaction | None = None,
         system: str | None = None,
     ) -> AgentHandle:
         """Create an agent."""
@@ -295,6 +303,7 @@ class Stage:
             tools=tuple(FunctionTool(name=tool) if isinstance(tool, str) else tool for tool in tools),
             permission_policy=policy or PermissionPolicy(),
             limits=limits or Limits(),
+            compaction=compaction or Compaction(),
         )
         return await self.runtime.create(definition)
 
@@ -320,14 +329,17 @@ class Stage:
         custom: Sequence[CustomTool] = (),
         policy: PermissionPolicy | None = None,
         limits: Limits | None = None,
+        compaction: Compaction | None = None,
+        summary: Script | None = None,
         roll_over: RollOver | None = None,
         options: WorkerOptions | None = None,
         **session: Any,
     ) -> Probe:
         """A worker with the script and the tools, an agent that may use them, and a session of it."""
-        await self.work(script or turns or None, tools=tools, options=options)
+        await self.work(script or turns or None, summary=summary, tools=tools, options=options)
         model = "scripted:play" if script or turns else "scripted:echo"
-        agent = await self.agent(*Toolbox.of(tools).names, *custom, model=model, policy=policy, limits=limits)
+        names = Toolbox.of(tools).names
+        agent = await self.agent(*names, *custom, model=model, policy=policy, limits=limits, compaction=compaction)
         return await self.open(agent, roll_over=roll_over, **session)
 
     async def check(self) -> None:
@@ -372,7 +384,7 @@ def check_log(log: Sequence[SessionEvent]) -> None:
 def _pairs(message: object) -> list[tuple[str, str]]:
     match message:
         case UserTurn():
-            return [("user", text_of(message.content))]
+            return [("summary" if message.summary else "user", text_of(message.content))]
         case SystemTurn():
             return [("system", message.text)]
         case AssistantTurn():

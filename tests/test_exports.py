@@ -51,6 +51,7 @@ EXPORTS = {
         "Base64Source",
         "CheckpointError",
         "Citations",
+        "Compaction",
         "ConflictError",
         "ContentBlock",
         "ContentDelta",

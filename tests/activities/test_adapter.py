@@ -133,6 +133,35 @@ def found(body: object, key: str) -> list[JsonValue]:
             return []
 
 
+TOO_LONG: dict[Provider, Fault] = {
+    "anthropic": Fault(400, "prompt is too long: 213462 tokens > 200000 maximum"),
+    "google": Fault(400, "The input token count (1196265) exceeds the maximum number of tokens allowed (1048576)."),
+    "openai": Fault(
+        400,
+        body={
+            "error": {
+                "message": "Your input exceeds the context window of this model.",
+                "type": "invalid_request_error",
+                "param": "input",
+                "code": "context_length_exceeded",
+            }
+        },
+    ),
+    "openai-compatible": Fault(400, "This model's maximum context length is 8192 tokens. However, you requested 9000."),
+}
+
+
+@every_provider
+async def test_a_conversation_that_is_too_long_is_told_as_such(
+    client: PydanticAiClient, server: FakeProvider, provider: Provider
+) -> None:
+    server.add(TOO_LONG[provider])
+
+    failure = await failure_of(client, request_to(server.ref(provider)))
+
+    assert (failure.kind, failure.too_long) == ("fatal", True)
+
+
 @every_provider
 async def test_text_is_streamed_and_then_finished(
     client: PydanticAiClient, server: FakeProvider, provider: Provider

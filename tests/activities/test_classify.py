@@ -169,5 +169,16 @@ def test_what_looks_like_a_key_is_masked(echo: str) -> None:
     assert message == "openai answered 401: bad key ***; check the API key in the worker's environment"
 
 
+def test_a_conversation_that_the_model_cannot_take_is_told_apart() -> None:
+    error = exceptions.ModelHTTPError.for_category(
+        exceptions.ModelContextWindowExceededError, status_code=400, model_name="m", body={"message": "too long"}
+    )
+
+    assert classify(error, provider="openai").too_long
+    assert classify(exceptions.ModelContextWindowExceededError("m", "too long"), provider="openai").too_long
+    assert classify(http_error(413), provider="anthropic").too_long
+    assert not classify(http_error(400), provider="openai").too_long
+
+
 def test_a_connection_failure_without_words_is_named() -> None:
     assert classify(httpx2.ReadTimeout(""), provider="google").message == "google did not answer in time: ReadTimeout"

@@ -2,8 +2,16 @@ from itertools import permutations
 
 import pytest
 
-from sojourn.activities.conversation import AssistantTurn, Conversation, SystemTurn, ToolResult, ToolResults, UserTurn
-from sojourn.types.content import TextBlock
+from sojourn.activities.conversation import (
+    AssistantTurn,
+    Conversation,
+    Message,
+    SystemTurn,
+    ToolResult,
+    ToolResults,
+    UserTurn,
+)
+from sojourn.types.content import TextBlock, text_of
 from sojourn.types.event import (
     AgentToolResult,
     ModelRequestEnd,
@@ -20,6 +28,8 @@ from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     Record,
     RunToolInput,
     RunToolResult,
@@ -29,6 +39,7 @@ from sojourn.types.record import (
     ToolCallPart,
     UserEvents,
 )
+from sojourn.types.usage import Usage
 
 HELLO = (TextBlock(text="hello"),)
 
@@ -77,6 +88,112 @@ def ran(id: str, words: str = "done") -> RunToolResult:
 
 def result(id: str, words: str, *, is_error: bool = False) -> ToolResult:
     return ToolResult(f"call_{id}", f"tool_{id}", (TextBlock(text=words),), is_error)
+
+
+# --- compaction ------------------------------------------------------------------------------------------------------
+
+
+def compaction(name: str = "c") -> CompactContextInput:
+    return CompactContextInput(step=EventId(name))
+
+
+def summed(words: str, *, kept: int = 0, message: bool = False, name: str = "c") -> CompactContextResult:
+    return CompactContextResult(step=EventId(name), summary=words, kept=kept, kept_message=message)
+
+
+def words_of(conversation: Conversation) -> list[str]:
+    """Each message in a word."""
+    return [_word(message) for message in conversation.messages]
+
+
+def _word(message: Message) -> str:
+    match message:
+        case UserTurn(summary=True):
+            return text_of(message.content).split("<summary>")[1].split("</summary>")[0].strip()
+        case UserTurn():
+            return text_of(message.content)
+        case SystemTurn():
+            return message.text
+        case AssistantTurn():
+            return "+".join(getattr(part, "text", "") or str(part.id) for part in message.parts)
+        case ToolResults():
+            return "+".join(text_of(each.content) for each in message.results)
+
+
+def test_compaction_closes_the_calls_as_a_step_would() -> None:
+    records = (sent(message("u1")), step("u1"), answer(call("a"), call("b")), ran("b", "2"), ran("a", "1"))
+
+    assert folded(*records, compaction()).messages == folded(*records, step(name="t")).messages
+
+
+def test_summary_takes_the_place_of_what_is_not_kept() -> None:
+    conversation = folded(
+        sent(message("u1", "one"), system("u2", "rule"), message("u3", "two")),
+        step("u1", "u2"),
+        answer(text("1")),
+        step("u3", name="t"),
+        answer(text("2"), name="t"),
+        compaction(),
+        summed("short", kept=2),
+    )
+
+    assert words_of(conversation) == ["rule", "short", "two", "2"]
+    assert conversation.steps == 2
+
+
+def test_request_being_worked_on_comes_after_the_summary_if_it_was_kept() -> None:
+    records = (
+        sent(message("u1", "one")),
+        step("u1"),
+        answer(call("a")),
+        ran("a", "A"),
+        step(name="t"),
+        answer(call("b"), name="t"),
+        ran("b", "B"),
+        compaction(),
+    )
+
+    assert words_of(folded(*records, summed("short", kept=2, message=True))) == ["short", "one", "b", "B"]
+    assert words_of(folded(*records, summed("short", kept=2))) == ["short", "b", "B"]
+
+
+def test_second_summary_takes_the_place_of_the_first() -> None:
+    conversation = folded(
+        sent(message("u1", "one"), message("u2", "two")),
+        step("u1"),
+        answer(text("1")),
+        compaction(),
+        summed("first"),
+        step("u2", name="t"),
+        answer(text("2"), name="t"),
+        compaction("d"),
+        summed("second", name="d"),
+    )
+
+    assert words_of(conversation) == ["second"]
+
+
+@pytest.mark.parametrize("records", [(), (compaction(), compaction("d"))], ids=["failed", "failed twice"])
+def test_compaction_without_a_result_leaves_the_conversation_as_it_is(records: tuple[Record, ...]) -> None:
+    before = (sent(message("u1", "one"), message("u2", "two")), step("u1"), answer(text("1")), compaction())
+
+    assert words_of(folded(*before, *records, step("u2", name="t"))) == ["one", "1", "two"]
+    assert words_of(folded(*before, CompactContextResult(step=EventId("c")))) == ["one", "1"]
+
+
+def test_providers_count_is_for_the_messages_up_to_its_answer() -> None:
+    counted = CallModelResult(step=EventId("s"), parts=(text("1"),), usage=Usage(input_tokens=7, output_tokens=3))
+    conversation = folded(sent(message("u1"), message("u2")), step("u1"), counted, step("u2", name="t"))
+
+    assert (conversation.used_tokens, conversation.measured) == (10, 2)
+
+    conversation.feed(compaction())
+    conversation.feed(summed("short"))
+
+    assert (conversation.used_tokens, conversation.measured) == (0, 0)
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
 def test_message_enters_when_a_step_takes_it() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -163,3 +164,16 @@ async def test_scripted_models_are_answered_by_the_scripts_of_the_worker() -> No
         await router.aclose()
 
     assert text == "You said: hi"
+
+
+async def test_compaction_is_answered_apart_from_the_script() -> None:
+    request = replace(asked(user("transcript")), compacts=7)
+
+    assert await answered_by(ScriptedModel({"s": [ScriptedTurn("a step")]}), request) == "A summary of 7 messages."
+    scripts = {"s": [ScriptedTurn("a step")], "s/compaction": [ScriptedTurn("my summary")]}
+    assert await answered_by(ScriptedModel(scripts), request) == "my summary"
+
+
+async def answered_by(model: ScriptedModel, request: ModelRequest) -> str:
+    async with aclosing(model.stream(request)) as chunks:
+        return "".join([chunk.text async for chunk in chunks if isinstance(chunk, Delta)])

@@ -52,6 +52,20 @@ def test_half_of_an_mcp_server_is_refused(fields: dict[str, object]) -> None:
         definition(**fields)
 
 
+def test_definition_that_does_not_speak_of_compaction_looks_as_it_did_before_there_was_any() -> None:
+    assert "compaction" not in definition().model_dump()
+    assert definition().compaction.enabled
+    assert definition(compaction={"enabled": False}).model_dump()["compaction"]["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    "fields", [{"threshold": 0.2}, {"threshold": 1.1}, {"keep": 0.5}, {"window_tokens": 10}], ids=str
+)
+def test_compaction_that_could_gain_nothing_is_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(InvalidRequestError, match=f"compaction.{next(iter(fields))}"):
+        definition(compaction=fields)
+
+
 def test_mcp_server_with_its_toolset_is_taken() -> None:
     server, toolset = McpServer(name="docs", url="https://docs.test"), McpToolset(mcp_server_name="docs")
 

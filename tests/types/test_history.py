@@ -26,6 +26,8 @@ from sojourn.types.model import ModelRef
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     Record,
     RunToolInput,
     RunToolResult,
@@ -119,6 +121,8 @@ ANSWER = CallModelResult(step=CALL, parts=(TextPart(id=EventId("sevt_2"), text="
 TOOL = RunToolInput(tool_use_id=RUN, name="search")
 OUTCOME = RunToolResult(tool_use_id=RUN, content=(TextBlock(text="found"),))
 SAID = Said(said=(SessionRescheduled(),))
+COMPACTION = CompactContextInput(step=EventId("sevt_c"), attempt=1, said=(SessionRunning(),))
+COMPACTED = CompactContextResult(step=EventId("sevt_c"), summary="hello", kept=2, kept_message=True)
 PAGE = [
     started(INPUT),
     signaled(2, packed(SENT)),
@@ -128,8 +132,10 @@ PAGE = [
     completed(6, 5, OUTCOME),
     completed(7, 4, ANSWER),
     memo(8, log=SAID, title="t"),
+    scheduled(9, "compact_context", COMPACTION),
+    completed(10, 9, COMPACTED),
 ]
-RECORDS: list[Record] = [SENT, STEP, TOOL, OUTCOME, ANSWER, SAID]
+RECORDS: list[Record] = [SENT, STEP, TOOL, OUTCOME, ANSWER, SAID, COMPACTION, COMPACTED]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from sojourn.types.event import (
     AgentThinking,
     AgentToolResult,
     AgentToolUse,
+    ContextCompacted,
     ModelRequestEnd,
     ModelRequestStart,
     SessionRescheduled,
@@ -17,6 +18,8 @@ from sojourn.types.id import EventId
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     RunToolInput,
     RunToolResult,
     TextPart,
@@ -86,6 +89,26 @@ def test_calls_of_an_answer_are_in_the_models_order() -> None:
     record = CallModelResult(step=STEP, parts=(call("e2"), TextPart(id=EventId("e3"), text="x"), call("e1")))
 
     assert [each.id for each in record.calls] == ["e2", "e1"]
+
+
+def test_compaction_says_what_was_said_and_then_that_its_call_begins() -> None:
+    record = CompactContextInput(step=STEP, said=(SessionRunning(),))
+
+    assert list(record.events()) == [SessionRunning(), ModelRequestStart(id=STEP)]
+
+
+def test_compaction_is_one_event_and_the_end_of_its_call() -> None:
+    usage = Usage(input_tokens=3, output_tokens=4)
+    record = CompactContextResult(step=STEP, summary="all of it", kept=2, usage=usage)
+
+    assert list(record.events()) == [
+        ContextCompacted(),
+        ModelRequestEnd(model_request_start_id=STEP, model_usage=usage),
+    ]
+
+
+def test_compaction_that_replaced_nothing_is_not_told() -> None:
+    assert list(CompactContextResult(step=STEP).events()) == [ModelRequestEnd(model_request_start_id=STEP)]
 
 
 def test_tool_that_runs_says_only_what_was_said() -> None:

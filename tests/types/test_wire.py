@@ -15,7 +15,16 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 import sojourn.types
-from sojourn.types.agent import AgentDefinition, AgentToolset, CustomTool, FunctionTool, Limits, McpServer, McpToolset
+from sojourn.types.agent import (
+    AgentDefinition,
+    AgentToolset,
+    Compaction,
+    CustomTool,
+    FunctionTool,
+    Limits,
+    McpServer,
+    McpToolset,
+)
 from sojourn.types.converter import data_converter
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
@@ -122,6 +131,7 @@ SPECIAL[AgentDefinition] = st.builds(
     ).map(lambda tools: (*tools, McpToolset(mcp_server_name="docs"))),
     mcp_servers=st.just((McpServer(name="docs", url="https://docs.test/mcp"),)),
     limits=instances(Limits),
+    compaction=instances(Compaction),
     metadata=values(Metadata),
 )
 

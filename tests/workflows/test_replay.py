@@ -94,7 +94,6 @@ async def _counted(history: WorkflowHistory) -> int:
 # --- every feature is in a recording -------------------------------------------------------------------------------
 
 NEVER = {
-    "agent.thread_context_compacted": "nothing compacts a context yet",
     "user.tool_result": "the client refuses it: toolsets run on the worker",
     "user.define_outcome": "the client refuses it until outcomes exist",
 }

@@ -36,6 +36,7 @@ def classify(error: Exception, *, provider: str, secret: str | None = None) -> M
         kind=kind,
         message=message,
         provider=provider,
+        too_long=kind == "fatal" and _too_long(error),
         retry_after=_retry_after(error) if kind in ("retryable", "rate_limited") else None,
         error_class=ModelNotFoundError.__name__ if not_found and kind == "fatal" else None,
     )
@@ -78,6 +79,13 @@ def _http_kind(error: exceptions.ModelHTTPError) -> FailureKind:
     if error.status_code == 429:
         return "rate_limited"
     return "retryable" if hint or error.status_code in _RETRYABLE_STATUS or error.status_code >= 500 else "fatal"
+
+
+def _too_long(error: Exception) -> bool:
+    if isinstance(error, exceptions.ModelContextWindowExceededError):
+        return True
+    # Anthropic's word for a request of too many bytes; less of a conversation is the cure for that too.
+    return isinstance(error, exceptions.ModelHTTPError) and error.status_code == 413
 
 
 def _retry_after(error: Exception) -> timedelta | None:

@@ -4,6 +4,7 @@ Feed it the records of history in order, up to the scheduling of the step that i
 has consumed is in the conversation, so messages that still wait in the queue stay out, whenever they arrived.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
@@ -20,6 +21,8 @@ from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     Record,
     RunToolInput,
     RunToolResult,
@@ -31,9 +34,11 @@ from sojourn.types.record import (
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What the user said."""
+    """What the user said, or a summary in its place."""
 
     content: tuple[MessageBlock, ...]
+    summary: bool = False
+    """Written by a model, to stand for an earlier part of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,45 @@ class ToolResults:
 
 Message = UserTurn | SystemTurn | AssistantTurn | ToolResults
 
+_SUMMARY = """\
+The earlier part of this conversation has been replaced by a summary of it:
+
+<summary>
+{summary}
+</summary>
+
+The conversation goes on from there."""
+
+
+def last_request(messages: Sequence[Message]) -> int | None:
+    """The place of the last message that the user wrote; ``None`` if there is none."""
+    return next(
+        (
+            place
+            for place in reversed(range(len(messages)))
+            if isinstance(message := messages[place], UserTurn) and not message.summary
+        ),
+        None,
+    )
+
+
+def compacted(messages: Sequence[Message], result: CompactContextResult) -> list[Message]:
+    """The conversation after a compaction. Depends on the stored result alone, so every worker gets the same.
+
+    Instructions of the part that is replaced stay word for word, in their order, before the summary.
+    """
+    if not result.summary:
+        return list(messages)
+    cut = max(len(messages) - result.kept, 0)
+    older = messages[:cut]
+    request = last_request(older) if result.kept_message else None
+    return [
+        *(message for message in older if isinstance(message, SystemTurn)),
+        UserTurn((TextBlock(text=_SUMMARY.format(summary=result.summary)),), summary=True),
+        *([] if request is None else [older[request]]),
+        *messages[cut:],
+    ]
+
 
 @dataclass
 class Conversation:
@@ -77,6 +121,10 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     steps: int = 0
     """Model steps answered so far; scripted models answer by it."""
+    used_tokens: int = 0
+    """What the provider counted for the last answer and all before it; 0 if that says nothing about the messages."""
+    measured: int = 0
+    """Messages that `used_tokens` are for, from the first on."""
     _waiting: dict[EventId, UserMessage | SystemMessage] = field(default_factory=dict)
     _calls: dict[EventId, ToolCallPart] = field(default_factory=dict)
     _results: dict[EventId, ToolResult] = field(default_factory=dict)
@@ -104,6 +152,11 @@ class Conversation:
                 self._said(record.said)
             case CallModelResult():
                 self._answer(record)
+            case CompactContextInput():
+                self._said(record.said)
+                self._consume(())
+            case CompactContextResult():
+                self._compact(record)
             case RunToolResult():
                 self._settle(record.tool_use_id, record.content, is_error=record.outcome != "ok")
 
@@ -133,6 +186,14 @@ class Conversation:
             self.messages.append(AssistantTurn(result.parts))
         self._calls = {call.id: call for call in result.calls}
         self._results = {}
+        # An answer that was cut off has not been counted.
+        if result.usage.total_tokens:
+            self.used_tokens, self.measured = result.usage.total_tokens, len(self.messages)
+
+    def _compact(self, result: CompactContextResult) -> None:
+        if result.summary:
+            self.messages = compacted(self.messages, result)
+            self.used_tokens = self.measured = 0
 
     def _settle(self, tool_use_id: EventId, content: tuple[ContentBlock, ...], *, is_error: bool) -> None:
         call = self._calls.get(tool_use_id)

@@ -39,6 +39,8 @@ class ModelRequest:
     """Model steps answered in the session before this one. The same in every attempt of the step."""
     attempt: int = 1
     """Counts the visible retries of the step, from 1."""
+    compacts: int = 0
+    """Messages that the answer is to stand for, as a summary; 0 in a step of the agent."""
 
 
 @dataclass(frozen=True, slots=True)

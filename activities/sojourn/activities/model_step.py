@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.conversation import Conversation
 from sojourn.activities.envelope import Envelope, UnfitError, whole
+from sojourn.activities.gauge import Gauge
 from sojourn.activities.model import (
     Answer,
     AnswerPart,
@@ -26,6 +27,7 @@ from sojourn.activities.model import (
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
+from sojourn.activities.window import window_of
 from sojourn.types.agent import CustomTool, FunctionTool
 from sojourn.types.error import CheckpointError, StoreUnavailableError, ToolNotFoundError, error_type
 from sojourn.types.failure import ModelFailure
@@ -37,6 +39,7 @@ from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -69,6 +72,7 @@ class ModelStep:
         self._tools = tools
         self._model = model
         self._policy = policy
+        self._gauge = Gauge(tools)
 
     @activity.defn(name=CALL_MODEL_ACTIVITY)
     async def call_model(self, record: CallModelInput) -> CallModelResult:
@@ -83,14 +87,20 @@ class ModelStep:
         draft = Draft()
         try:
             async with Pulse(draft.preview):
-                start, conversation = await self._context(record)
+                start, conversation = await read_context(self._logs, record)
                 request = _request(start, conversation, self._specs(start), attempt=record.attempt)
+                window = await window_of(start.agent.definition)
+                if not record.compacted:
+                    self._gauge.check_room(start, conversation, window)
                 answer = await _answer(self._model, request, draft)
-                result = await self._sealed(record.step, start, draft, answer)
+                result = self._result(record.step, start, draft, answer)
+                if self._gauge.is_full(start, conversation, result, window):
+                    result = result.model_copy(update={"compact": True})
+                result = await self._sealed(result)
         except asyncio.CancelledError:
             return await self._kept(draft.interrupted(record.step, _on_request()))
         except ModelCallError as error:
-            raise _application_error(error.failure) from None
+            raise application_error(error.failure) from None
         self._logs.get(activity.info().workflow_id or "").remember(result)
         return result
 
@@ -100,30 +110,14 @@ class ModelStep:
         except (UnfitError, StoreUnavailableError):
             return result.model_copy(update={"parts": ()})
 
-    async def _context(self, record: CallModelInput) -> tuple[SessionInput, Conversation]:
-        info = activity.info()
-        log = self._logs.get(info.workflow_id or "")
-        try:
-            return await log.context(info.workflow_run_id or "", record)
-        except (CheckpointError, ValidationError) as error:
-            logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
-            raise ModelCallError(
-                ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
-            ) from None
-        except StoreUnavailableError as error:
-            raise ModelCallError(_away(error)) from None
-
-    async def _sealed(self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer) -> CallModelResult:
+    async def _sealed(self, result: CallModelResult) -> CallModelResult:
         """The answer as it will be stored. One that the session cannot take is refused before it comes to Temporal."""
-        calls = sum(isinstance(part, AnswerToolCall) for part in answer.parts)
-        if calls > MAX_CALLS:
-            raise _unusable(f"the model asked for {calls:,} tool calls at once; the limit is {MAX_CALLS:,}")
+        if len(result.calls) > MAX_CALLS:
+            raise _unusable(f"the model asked for {len(result.calls):,} tool calls at once; the limit is {MAX_CALLS:,}")
         try:
-            return await self._envelope.seal(self._result(step, start, draft, answer))
+            return await self._envelope.seal(result)
         except UnfitError as error:
             raise _unusable(f"the model's answer is unusable: {error}") from None
-        except ValidationError as error:
-            raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
@@ -146,13 +140,16 @@ class ModelStep:
         return ToolSpec(found.name, found.description, found.input_schema)
 
     def _result(self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer) -> CallModelResult:
-        return CallModelResult(
-            step=step,
-            model=answer.model,
-            parts=tuple(self._part(start, draft.id_of(place), part) for place, part in enumerate(answer.parts)),
-            usage=answer.usage,
-            finish_reason=answer.finish_reason,
-        )
+        try:
+            return CallModelResult(
+                step=step,
+                model=answer.model,
+                parts=tuple(self._part(start, draft.id_of(place), part) for place, part in enumerate(answer.parts)),
+                usage=answer.usage,
+                finish_reason=answer.finish_reason,
+            )
+        except ValidationError as error:
+            raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
 
     def _part(self, start: SessionInput, id: EventId, part: AnswerPart) -> AssistantPart:
         match part:
@@ -242,6 +239,26 @@ class Draft:
         return CallModelResult(step=step, parts=parts, finish_reason="interrupted")
 
 
+async def read_context(
+    logs: SessionLogs, record: CallModelInput | CompactContextInput
+) -> tuple[SessionInput, Conversation]:
+    """What the running activity is about, from the log.
+
+    Raises:
+        ModelCallError: Fatal; the log cannot be read. Retryable while the object store is away.
+    """
+    info = activity.info()
+    try:
+        return await logs.get(info.workflow_id or "").context(info.workflow_run_id or "", record)
+    except (CheckpointError, ValidationError) as error:
+        logger.warning("the log of a session cannot be read", extra={"workflow_id": info.workflow_id})
+        raise ModelCallError(
+            ModelFailure(kind="fatal", message=str(error)[:300], error_class="CheckpointError")
+        ) from None
+    except StoreUnavailableError as error:
+        raise ModelCallError(_away(error)) from None
+
+
 async def _answer(model: ModelClient, request: ModelRequest, draft: Draft) -> Answer:
     async with aclosing(model.stream(request)) as chunks:
         async for chunk in chunks:
@@ -277,7 +294,8 @@ def _on_request() -> bool:
     return details is not None and details.cancel_requested
 
 
-def _application_error(failure: ModelFailure) -> ApplicationError:
+def application_error(failure: ModelFailure) -> ApplicationError:
+    """The failure as the activity hands it to the workflow."""
     # Benign: the log of the session tells it, so the worker need not print a traceback for every refused request.
     return ApplicationError(
         failure.message, failure, type=MODEL_ERROR, non_retryable=True, category=ApplicationErrorCategory.BENIGN

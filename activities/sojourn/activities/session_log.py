@@ -17,7 +17,15 @@ from sojourn.types.error import CheckpointError
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
-from sojourn.types.record import CallModelInput, CallModelResult, Record, RunToolResult, ToolCallPart, UserEvents
+from sojourn.types.record import (
+    CallModelInput,
+    CallModelResult,
+    CompactContextInput,
+    Record,
+    RunToolResult,
+    ToolCallPart,
+    UserEvents,
+)
 from sojourn.types.session import SessionInput
 
 _PATIENCE = timedelta(seconds=10)
@@ -46,8 +54,10 @@ class SessionLog:
         self._run_id = ""
         self._ahead: set[tuple[type[Record], EventId] | None] = set()
 
-    async def context(self, run_id: str, record: CallModelInput) -> tuple[SessionInput, Conversation]:
-        """What the model gets to see in a step: the run's input and the conversation up to the step's scheduling.
+    async def context(
+        self, run_id: str, record: CallModelInput | CompactContextInput
+    ) -> tuple[SessionInput, Conversation]:
+        """What a step or a compaction is about: the run's input and the conversation up to its scheduling.
 
         Raises:
             CheckpointError: The log does not contain the step.
@@ -84,13 +94,16 @@ class SessionLog:
         if result.tool_use_id in self._answered:
             self._results[result.tool_use_id] = result
 
-    def _fold_own(self, run_id: str, record: CallModelInput) -> bool:
+    def _fold_own(self, run_id: str, record: CallModelInput | CompactContextInput) -> bool:
         """Fold a step that follows on what this very worker has done, without reading what it knows.
 
         Sound, because the ids of an answer's calls are of one attempt: that all of them have run here, once, means
         that the answer in the log is ours, and the results too. Whatever else came meanwhile (a message, an approval,
-        another worker's result) makes it false, and the log is read. What was folded so is skipped when it is read.
+        another worker's result, a compaction) makes it false, and the log is read. What was folded so is skipped when
+        it is read.
         """
+        if isinstance(record, CompactContextInput) or record.compacted:
+            return False
         answer = self._answer
         if answer is None or answer.step != self._folded or self._run_id != run_id or self._unfolded:
             return False
@@ -129,7 +142,7 @@ class SessionLog:
             if self._was_folded(record):
                 continue
             self._fold(record)
-            if isinstance(record, CallModelInput):
+            if isinstance(record, CallModelInput | CompactContextInput):
                 self._folded = record.step
         return self._folded == step
 

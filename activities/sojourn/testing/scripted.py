@@ -1,7 +1,8 @@
 """Models that answer from a script: for tests, and for the demo that needs no key and no network.
 
 A script is chosen by name: an agent whose model is ``scripted:NAME`` answers from the script of that name on the
-worker. The turn is picked by the number of model steps the session has had, so a retry does not consume one.
+worker. The turn is picked by the number of model steps the session has had, so a retry does not consume one. Nor does a
+compaction: it is answered by the script ``NAME/compaction`` if there is one, else by a short fixed summary.
 """
 
 import asyncio
@@ -44,6 +45,8 @@ class ScriptedFailure:
     kind: FailureKind = "retryable"
     message: str = "scripted failure"
     retry_after: timedelta | None = None
+    too_long: bool = False
+    """With ``fatal``: the conversation does not fit the model's window."""
     attempts: int = 1
     """How many visible attempts of the step fail this way before the turn is answered."""
 
@@ -74,7 +77,7 @@ A function may be async: the step takes until it returns, and is cancelled there
 def last_text(request: ModelRequest) -> str:
     """What the model was told last: the user's words, or the tools' results."""
     for message in reversed(request.messages):
-        if isinstance(message, UserTurn):
+        if isinstance(message, UserTurn) and not message.summary:
             return text_of(message.content)
         if isinstance(message, ToolResults):
             return "\n".join(text_of(result.content) for result in message.results)
@@ -83,6 +86,10 @@ def last_text(request: ModelRequest) -> str:
 
 def _echo(request: ModelRequest) -> ScriptedTurn:
     return ScriptedTurn(text=f"You said: {last_text(request)}")
+
+
+def _summarize(request: ModelRequest) -> ScriptedTurn:
+    return ScriptedTurn(text=f"A summary of {request.compacts} messages.")
 
 
 class ScriptedModel:
@@ -102,6 +109,7 @@ class ScriptedModel:
                     message=turn.failure.message,
                     provider="scripted",
                     retry_after=turn.failure.retry_after,
+                    too_long=turn.failure.too_long,
                 )
             )
         parts: list[AnswerPart] = []
@@ -129,6 +137,8 @@ class ScriptedModel:
             raise ModelCallError(
                 ModelFailure(kind="fatal", message=text, error_class=error_type(ModelNotFoundError(text)))
             )
+        if request.compacts:
+            script = self._scripts.get(f"{request.model.model}/compaction", _summarize)
         if callable(script):
             turn = script(request)
             return turn if isinstance(turn, ScriptedTurn) else await turn

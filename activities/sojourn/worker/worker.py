@@ -13,6 +13,7 @@ import temporalio.worker
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
 
+from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.session_log import SessionLogs
@@ -85,11 +86,12 @@ class SojournWorker:
         step = ModelStep(
             logs=logs, tools=self.tools, model=self._router, policy=self.options.permissions, envelope=envelope
         )
+        compaction = ContextCompaction(logs=logs, tools=self.tools, model=self._router)
         call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
         self._worker = temporalio.worker.Worker(
             client,
             workflows=[SessionWorkflow, VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow],
-            activities=[step.call_model, call.run_tool],
+            activities=[step.call_model, call.run_tool, compaction.compact_context],
             **_tuning(self.options),
         )
 

@@ -15,6 +15,7 @@ from sojourn.types import (
     AgentToolResult,
     AgentToolUse,
     ContentBlock,
+    ContextCompacted,
     EventDelta,
     EventStart,
     ModelRequestEnd,
@@ -126,6 +127,8 @@ def _kind(event: SessionEvent) -> str:
             return "agent"
         case SessionErrorEvent():
             return "error"
+        case ContextCompacted():
+            return "compacted"
         case _:
             return event.type.rpartition(".")[2].removeprefix("status_").removeprefix("model_request_")[:11]
 
@@ -168,6 +171,8 @@ def _session_content(event: SessionEvent) -> str:
             return f"turn {usage_text(event.turn)}, session {usage_text(event.usage)}"
         case ModelRequestEnd():
             return usage_text(event.model_usage)
+        case ContextCompacted():
+            return "a summary takes the place of the older part of the conversation"
         case SessionUpdated():
             return event.model_dump_json(exclude={"id", "seq", "processed_at", "type"})
         case _:

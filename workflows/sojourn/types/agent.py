@@ -105,6 +105,24 @@ class Limits(Wire):
     """What a session becomes when a turn's retries are used up: usable again, or failed for good."""
 
 
+class Compaction(Wire):
+    """When and how the older part of a conversation gives way to a summary, so that it fits the model's window.
+
+    The system prompt and every `system.message` stay word for word; so do the newest messages, and the message that the
+    agent is working on.
+    """
+
+    enabled: bool = True
+    window_tokens: Annotated[int | None, Field(ge=1000)] = None
+    """The model's window, input and output together; ``None`` looks it up and takes 128,000 for an unknown model."""
+    threshold: float = Field(default=0.8, ge=0.5, le=1)
+    """Share of the window; a step that used as much is followed by a compaction before the next one."""
+    keep: float = Field(default=0.2, ge=0, le=0.4)
+    """Share of the window that the newest messages may fill and stay word for word."""
+    instructions: Annotated[str | None, Field(max_length=10_000)] = None
+    """What the summary must not leave out, in words for the model; ``None`` has no wishes."""
+
+
 class AgentDefinition(Wire):
     """A declarative agent. Immutable; a change makes a new version.
 
@@ -120,6 +138,8 @@ class AgentDefinition(Wire):
     skills: tuple[Skill, ...] = Field(default=(), max_length=20)
     permission_policy: PermissionPolicy = PermissionPolicy()
     limits: Limits = Limits()
+    # Left off the wire while it is the default: definitions made before there was compaction read and look the same.
+    compaction: Annotated[Compaction, Field(exclude_if=lambda value: value == Compaction())] = Compaction()
     metadata: Metadata = {}
 
     if TYPE_CHECKING:
@@ -136,6 +156,7 @@ class AgentDefinition(Wire):
             skills: Sequence[Skill] = (),
             permission_policy: PermissionPolicy = ...,
             limits: Limits = ...,
+            compaction: Compaction = ...,
             metadata: Mapping[str, str] = ...,
         ) -> None: ...
 

@@ -17,6 +17,8 @@ class ModelFailure(Wire):
     provider: str = ""
     retry_after: Annotated[timedelta | None, Omitted] = None
     """The provider's own wish, for ``rate_limited`` and ``retryable``."""
+    too_long: Annotated[bool, Omitted] = False
+    """The conversation does not fit the model's window. Goes with ``fatal``, which an older workflow obeys."""
     error_class: Annotated[str | None, Omitted] = None
     """Class in `sojourn.types` for the caller; ``None`` means `ProviderError`."""
 

@@ -11,10 +11,20 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from sojourn.types.log import LogCursor
-from sojourn.types.name import CALL_MODEL_ACTIVITY, LOG_MEMO, RUN_TOOL_ACTIVITY, USER_EVENTS_SIGNAL
+from sojourn.types.name import (
+    CALL_MODEL_ACTIVITY,
+    COMPACT_CONTEXT_ACTIVITY,
+    LOG_MEMO,
+    RUN_TOOL_ACTIVITY,
+    USER_EVENTS_SIGNAL,
+)
 from sojourn.types.record import (
+    ActivityInput,
+    ActivityResult,
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     Record,
     RunToolInput,
     RunToolResult,
@@ -25,13 +35,15 @@ from sojourn.types.session import SessionInput
 
 R = TypeVar("R")
 
-_INPUTS: dict[str, type[CallModelInput | RunToolInput]] = {
+_INPUTS: dict[str, type[ActivityInput]] = {
     CALL_MODEL_ACTIVITY: CallModelInput,
     RUN_TOOL_ACTIVITY: RunToolInput,
+    COMPACT_CONTEXT_ACTIVITY: CompactContextInput,
 }
-_RESULTS: dict[str, type[CallModelResult | RunToolResult]] = {
+_RESULTS: dict[str, type[ActivityResult]] = {
     CALL_MODEL_ACTIVITY: CallModelResult,
     RUN_TOOL_ACTIVITY: RunToolResult,
+    COMPACT_CONTEXT_ACTIVITY: CompactContextResult,
 }
 
 

@@ -24,6 +24,7 @@ AGENT_STATE_QUERY = "agent_state"
 
 CALL_MODEL_ACTIVITY = "call_model"
 RUN_TOOL_ACTIVITY = "run_tool"
+COMPACT_CONTEXT_ACTIVITY = "compact_context"
 
 LOG_MEMO = "log"
 """Memo key under which the workflow says events. Nothing else may be read as a part of the log."""

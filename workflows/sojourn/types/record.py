@@ -18,6 +18,7 @@ from sojourn.types.event import (
     AgentThinking,
     AgentToolResult,
     AgentToolUse,
+    ContextCompacted,
     ModelRequestEnd,
     ModelRequestStart,
     SaidEvent,
@@ -85,6 +86,8 @@ class CallModelInput(Wire):
     """Counts the visible attempts of the step, from 1; 0 in histories that did not say."""
     consumes: Annotated[tuple[EventId, ...], Omitted] = ()
     """Client events that enter the conversation with this step."""
+    compacted: Annotated[bool, Omitted] = False
+    """The conversation has been compacted since the last answer, so only the log tells what it is now."""
     said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
     """What the workflow said in the same task; rides here to save a history event."""
 
@@ -103,6 +106,8 @@ class CallModelResult(Wire):
     parts: tuple[AssistantPart, ...] = ()
     usage: Usage = Usage()
     finish_reason: FinishReason = "stop"
+    compact: Annotated[bool, Omitted] = False
+    """The conversation fills so much of the model's window that it is to be compacted before the next step."""
 
     @property
     def calls(self) -> tuple[ToolCallPart, ...]:
@@ -157,6 +162,45 @@ class RunToolResult(Wire):
         )
 
 
+class CompactContextInput(Wire):
+    """Schedules one compaction: the older part of the conversation gives way to a summary that the model writes."""
+
+    step: EventId
+    """Id of the `span.model_request_start` of the summary call."""
+    attempt: Annotated[int, Omitted] = 0
+    """Counts the visible attempts of the compaction, from 1."""
+    too_long: Annotated[bool, Omitted] = False
+    """The conversation has been refused as too long, whatever the window is said to be."""
+    said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
+    """What the workflow said in the same task; rides here to save a history event."""
+
+    def events(self) -> Iterator[SessionEvent]:
+        """What was said, then the start of the request."""
+        yield from self.said
+        yield ModelRequestStart(id=self.step)
+
+
+class CompactContextResult(Wire):
+    """What became of a compaction. The one place where the summary is stored; every worker folds it the same way."""
+
+    step: EventId
+    model: str = ""
+    """The name the provider gives the model that answered."""
+    summary: Annotated[str, Omitted] = ""
+    """Stands for all messages but those kept; empty if there was nothing to replace."""
+    kept: Annotated[int, Omitted] = 0
+    """The newest messages of the conversation that stay, counted from its end."""
+    kept_message: Annotated[bool, Omitted] = False
+    """Whether the last message of the user before those stays too: the agent is still working on it."""
+    usage: Usage = Usage()
+
+    def events(self) -> Iterator[SessionEvent]:
+        """That the context is another one now, then the end of the request."""
+        if self.summary:
+            yield ContextCompacted()
+        yield ModelRequestEnd(model_request_start_id=self.step, model_usage=self.usage)
+
+
 class UserEvents(Wire):
     """The signal that carries client events."""
 
@@ -177,4 +221,7 @@ class Said(Wire):
         return self.said
 
 
-Record = UserEvents | CallModelInput | CallModelResult | RunToolInput | RunToolResult | Said
+ActivityInput = CallModelInput | RunToolInput | CompactContextInput
+ActivityResult = CallModelResult | RunToolResult | CompactContextResult
+
+Record = UserEvents | ActivityInput | ActivityResult | Said

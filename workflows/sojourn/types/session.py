@@ -10,7 +10,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
-from sojourn.types.wire import Metadata, Unset, Wire
+from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 
 Title = Annotated[str, Field(max_length=1000)]
 """Long enough for people, and short enough to be kept in a memo, which the workflow writes twice."""
@@ -122,6 +122,8 @@ class TurnState(Wire):
     consumes: tuple[EventId, ...] = ()
     """Client events that the next model step is the first to show to the model."""
     calls: tuple[CallState, ...] = ()
+    compact: Annotated[bool, Omitted] = False
+    """The conversation fills the model's window and is to be compacted before the next model step."""
 
 
 class SessionState(Wire):
@@ -140,6 +142,8 @@ class SessionState(Wire):
     stop_reason: StopReason | None = None
     paused: bool = False
     turn: TurnState | None = None
+    compact: Annotated[bool, Omitted] = False
+    """What the last turn left to the next one; see `TurnState.compact`."""
     title: str | None = None
     metadata: Metadata = {}
 

@@ -13,8 +13,16 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.error import StoreUnavailableError
     from sojourn.types.event import ToolOutcome
     from sojourn.types.failure import ModelFailure
-    from sojourn.types.name import CALL_MODEL_ACTIVITY, MODEL_ERROR, RUN_TOOL_ACTIVITY
-    from sojourn.types.record import TOOL_GRACE, CallModelInput, CallModelResult, RunToolInput, RunToolResult
+    from sojourn.types.name import CALL_MODEL_ACTIVITY, COMPACT_CONTEXT_ACTIVITY, MODEL_ERROR, RUN_TOOL_ACTIVITY
+    from sojourn.types.record import (
+        TOOL_GRACE,
+        CallModelInput,
+        CallModelResult,
+        CompactContextInput,
+        CompactContextResult,
+        RunToolInput,
+        RunToolResult,
+    )
 
 R = TypeVar("R")
 
@@ -24,6 +32,13 @@ def start_call_model(
 ) -> workflow.ActivityHandle[CallModelResult]:
     """Schedule one model step."""
     return _start(CALL_MODEL_ACTIVITY, record, CallModelResult, record.step, timeout, MODEL_RETRY, summary)
+
+
+def start_compact_context(
+    record: CompactContextInput, *, timeout: timedelta, summary: str
+) -> workflow.ActivityHandle[CompactContextResult]:
+    """Schedule one compaction."""
+    return _start(COMPACT_CONTEXT_ACTIVITY, record, CompactContextResult, record.step, timeout, MODEL_RETRY, summary)
 
 
 def start_run_tool(

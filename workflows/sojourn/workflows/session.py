@@ -12,11 +12,12 @@ from temporalio.common import RawValue
 
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
+from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
-from sojourn.workflows.turn import Turn, TurnFailedError, error_event
+from sojourn.workflows.turn import Turn
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.content import text_of
@@ -99,6 +100,7 @@ class SessionWorkflow:
         self._snippets: dict[EventId, str] = {}
         self._turns = state.turns
         self._usage = state.usage
+        self._compact = state.compact
         self._heard = self._said = ""
         self._ending: SessionStatus | None = None
         self._sealed = False
@@ -135,7 +137,7 @@ class SessionWorkflow:
         self._show_queue()
         self._turns += 1
         self._heard = self._snippets.pop(message, "")
-        self._open_turn = TurnState(consumes=(*self._context, message))
+        self._open_turn = TurnState(consumes=(*self._context, message), compact=self._compact)
         self._context = []
         self._board.move(SessionStatus.RUNNING)
         self._journal.say(SessionRunning(user_event_id=message))
@@ -172,6 +174,7 @@ class SessionWorkflow:
         self._usage += turn.usage
         # A turn that ended before its first step leaves its message to the next one's context.
         self._context = [*turn.state().consumes, *self._context]
+        self._compact = turn.state().compact
         if self._ending is None:
             self._journal.say(SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
@@ -238,6 +241,8 @@ class SessionWorkflow:
             stop_reason=self._board.stop_reason,
             paused=self._board.status is SessionStatus.PAUSED,
             turn=self._open_turn,
+            # Another agent may have another window; its first step tells.
+            compact=self._compact and not self._agent_changed,
             title=self._title,
             metadata=self._metadata,
         )

@@ -5,27 +5,31 @@ coroutine looks at it whenever the workflow wakes up.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from sojourn.workflows.activity import model_failure, start_call_model, start_run_tool, tool_outcome
+from sojourn.workflows.activity import (
+    model_failure,
+    start_call_model,
+    start_compact_context,
+    start_run_tool,
+    tool_outcome,
+)
 from sojourn.workflows.backoff import retry_delay
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.call import Call, Calls
+from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
     from sojourn.types.event import (
         AgentToolResult,
-        ErrorDetail,
         ModelRequestEnd,
-        RetryStatus,
-        SessionErrorEvent,
         SessionIdle,
         SessionRescheduled,
         SessionRunning,
@@ -35,7 +39,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from sojourn.types.failure import ModelFailure
     from sojourn.types.id import EventId
-    from sojourn.types.record import CallModelInput, CallModelResult, RunToolInput
+    from sojourn.types.record import (
+        CallModelInput,
+        CallModelResult,
+        CompactContextInput,
+        CompactContextResult,
+        RunToolInput,
+    )
     from sojourn.types.session import (
         EndTurn,
         MaxTokens,
@@ -48,22 +58,6 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.usage import Usage
 
 T = TypeVar("T")
-
-_ERROR_TYPES = {
-    "rate_limited": "model_rate_limited_error",
-    "retryable": "model_overloaded_error",
-    "refused": "model_request_failed_error",
-    "fatal": "model_request_failed_error",
-}
-
-
-class TurnFailedError(Exception):
-    """The turn cannot go on; the reason has been classified."""
-
-    def __init__(self, failure: ModelFailure, *, error_type: str | None = None) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.error_type = error_type or _ERROR_TYPES[failure.kind]
 
 
 class Turn:
@@ -82,6 +76,7 @@ class Turn:
         title: str,
     ) -> None:
         self._limits = agent.limits
+        self._may_compact = agent.compaction.enabled
         self._journal = journal
         self._board = board
         self._session_usage = session_usage
@@ -92,6 +87,10 @@ class Turn:
         self._usage = state.usage
         self._consumes = state.consumes
         self._calls = Calls.carried(state.calls, now=workflow.now())
+        self._compact_due = state.compact
+        self._compact_failed = False
+        self._compacted = False
+        self._attempts = 0
         # A signal is handled before the activity's result that came in the same workflow task.
         self._early: list[UserToolConfirmation | UserCustomToolResult] = []
         self._stepping = False
@@ -117,7 +116,13 @@ class Turn:
 
     def state(self) -> TurnState:
         """What the next run must know to go on."""
-        return TurnState(steps=self._steps, usage=self._usage, consumes=self._consumes, calls=self._calls.carry())
+        return TurnState(
+            steps=self._steps,
+            usage=self._usage,
+            consumes=self._consumes,
+            calls=self._calls.carry(),
+            compact=self._compact_due,
+        )
 
     def interrupt(self) -> None:
         """End the turn: cancel what is in flight and keep what it has produced."""
@@ -152,6 +157,10 @@ class Turn:
                 return None
             if self._interrupted:
                 return EndTurn()
+            # Sessions that began before there was compaction, and have got past this place, go on without.
+            if self._compact_due and workflow.patched("compaction"):
+                await self._compact()
+                continue
             result = await self._model_step()
             if result is None or self._interrupted:
                 self._close(self._calls.open)
@@ -182,23 +191,52 @@ class Turn:
     async def _model_step(self) -> CallModelResult | None:
         """One step with its retries. ``None`` if an interrupt left nothing to keep."""
         self._steps += 1
+        self._attempts = 0
         self._on_change()
-        attempt = 1
+        try:
+            return await self._attempted(self._call_model)
+        except TurnFailedError as error:
+            refused = error
+        if not (refused.failure.too_long and self._may_compact and workflow.patched("compaction")):
+            raise refused
+        self._journal.say(error_event(refused, retry="retrying"))
+        await self._make_room(refused.failure)
+        if self._interrupted:
+            return None
+        try:
+            return await self._attempted(self._call_model)
+        except TurnFailedError as error:
+            if error.failure.too_long:
+                raise does_not_fit(error.failure, "it is too long even compacted") from None
+            raise
+
+    async def _attempted(self, call: Callable[[int], Awaitable[T]]) -> T | None:
+        """Make a model call until it is answered. ``None`` if an interrupt left nothing to keep.
+
+        Raises:
+            TurnFailedError: It failed for good; the log has the end of the request, and not yet the error.
+        """
         while True:
+            self._attempts += 1
             try:
-                return await self._call_model(attempt)
+                return await call(self._attempts)
             except ActivityError as error:
                 if self._interrupted:
                     self._journal.say(ModelRequestEnd(model_request_start_id=EventId(error.activity_id), is_error=True))
                     return None
-                await self._recover(error, attempt)
+                await self._recover(error, self._attempts)
                 if self._interrupted:
                     return None
-                attempt += 1
 
     async def _call_model(self, attempt: int) -> CallModelResult | None:
         step = EventId(f"sevt_{workflow.uuid7().hex}")
-        record = CallModelInput(step=step, consumes=self._consumes, attempt=attempt, said=self._journal.take())
+        record = CallModelInput(
+            step=step,
+            consumes=self._consumes,
+            attempt=attempt,
+            compacted=self._compacted,
+            said=self._journal.take(),
+        )
         self._journal.count(record)
         self._consumes = ()
         summary = f"{self._title} · step {self._steps}" + (f", attempt {attempt}" if attempt > 1 else "")
@@ -210,6 +248,7 @@ class Turn:
             self._stepping = False
         self._journal.count(result)
         self._usage += result.usage
+        self._compacted, self._compact_due = False, result.compact and not self._compact_failed
         self._calls = Calls.asked(result.calls, at=workflow.now())
         early, self._early = self._early, []
         for event in early:
@@ -240,6 +279,49 @@ class Turn:
             )
         except TimeoutError:
             return
+
+    # --- compaction ------------------------------------------------------------------------------------------------
+
+    async def _compact(self) -> None:
+        """Compact a conversation that still fits, before it no longer does. If that fails, it goes on as it is."""
+        self._attempts = 0
+        try:
+            await self._attempted(self._call_compaction)
+        except TurnFailedError as error:
+            # Not tried again before the next turn: each try may take all attempts of a model call.
+            self._compact_due, self._compact_failed = False, True
+            text = f"the conversation could not be compacted and goes on whole: {error.failure.message}"
+            failure = error.failure.model_copy(update={"message": text})
+            self._journal.say(error_event(TurnFailedError(failure), retry="retrying"))
+
+    async def _make_room(self, refused: ModelFailure) -> None:
+        """Compact a conversation that has been refused as too long.
+
+        Raises:
+            TurnFailedError: It stays as long as it is.
+        """
+        tried, self._attempts = self._attempts, 0
+        try:
+            result = await self._attempted(lambda attempt: self._call_compaction(attempt, too_long=True))
+        except TurnFailedError as error:
+            raise does_not_fit(refused, f"compacting it failed, {error.failure.message}") from None
+        self._attempts = tried
+        if result is not None and not result.summary:
+            raise does_not_fit(refused, "there is nothing to compact")
+        if self._held:
+            await workflow.wait_condition(lambda: not self._held)
+
+    async def _call_compaction(self, attempt: int, *, too_long: bool = False) -> CompactContextResult:
+        step = EventId(f"sevt_{workflow.uuid7().hex}")
+        record = CompactContextInput(step=step, attempt=attempt, too_long=too_long, said=self._journal.take())
+        self._journal.count(record)
+        summary = f"compaction, {self._title}" + (f", attempt {attempt}" if attempt > 1 else "")
+        handle = start_compact_context(record, timeout=self._limits.model_timeout, summary=summary)
+        result = await self._tracked(handle)
+        self._journal.count(result)
+        self._usage += result.usage
+        self._compacted, self._compact_due = self._compacted or bool(result.summary), False
+        return result
 
     # --- tool calls ------------------------------------------------------------------------------------------------
 
@@ -359,15 +441,3 @@ def _stop_reason(result: CallModelResult) -> StopReason:
             return Refusal()
         case _:
             return EndTurn()
-
-
-def error_event(error: TurnFailedError, *, retry: str) -> SessionErrorEvent:
-    """The log's word on a failure."""
-    return SessionErrorEvent(
-        error=ErrorDetail(
-            type=error.error_type,
-            message=error.failure.message[:300],
-            retry_status=RetryStatus.model_validate({"type": retry}),
-            error_class=error.failure.error_class,
-        )
-    )
