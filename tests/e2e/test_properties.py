@@ -61,7 +61,7 @@ __all__ = ["fleet"]
 
 DONE = ScriptedTurn(text="done")
 LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
-RECORDINGS = sorted((Path(__file__).parents[1] / "histories").glob("session-*.json"))
+RECORDINGS = sorted((Path(__file__).parents[1] / "histories").glob("*/session-*.json"))
 MANY = settings(max_examples=200, deadline=None)
 
 # --- generated logs ------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from sojourn.types.session import UpdateSessionInput
 E = TypeVar("E", bound=Event)
 LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
 LIMITS = Limits(retry_interval=timedelta(milliseconds=20), model_attempts=3, custom_tool_timeout=timedelta(seconds=1))
+FULL = Usage(input_tokens=800, output_tokens=100)
 DONE = ScriptedTurn(text="done")
 PAY = ScriptedTurn(calls=[ScriptedCall("pay", {"amount": 1})])
 ASK = PermissionPolicy(tools={"pay": "ask"})
@@ -63,6 +64,7 @@ class Play:
     act: Callable[[SessionHandle], Awaitable[None]]
     policy: PermissionPolicy = field(default_factory=PermissionPolicy)
     limits: Limits = LIMITS
+    compaction: Compaction = field(default_factory=Compaction)
     max_events: int = 1500
     compaction: Compaction = field(default_factory=Compaction)
     fails: bool = False
@@ -241,6 +243,13 @@ async def _failed(session: SessionHandle) -> None:
     await saw(session, SessionErrorEvent)
 
 
+async def _compaction(session: SessionHandle) -> None:
+    for text in ("one", "two", "three"):
+        await session.send_and_wait(text)
+    await session.send("four")
+    await idle(session, 4)
+
+
 PLAYS = {
     "turn": Play((DONE,), _turn),
     "parallel-tools": Play(
@@ -292,6 +301,18 @@ PLAYS = {
         fails=True,
     ),
     "archive": Play((ScriptedTurn(text="half a", stall=True),), _archive),
+    "compaction": Play(
+        (
+            ScriptedTurn(text="word " * 200, usage=FULL),
+            ScriptedTurn(calls=[ScriptedCall("add", {"a": 1, "b": 2})], usage=Usage(input_tokens=100, output_tokens=9)),
+            ScriptedTurn(text="word " * 200, usage=FULL),
+            DONE,
+            ScriptedTurn(text="at last", failure=ScriptedFailure("fatal", "too long", too_long=True)),
+        ),
+        _compaction,
+        compaction=Compaction(window_tokens=1000),
+        fails=True,
+    ),
     "archive-parked": Play((PAY,), _parked_archive, policy=ASK),
     "early-answer": Play((ScriptedTurn(calls=[ScriptedCall("look"), ScriptedCall("hang")]),), _early),
     "pause-parked": Play((PAY, DONE), _held, policy=ASK),
@@ -337,4 +358,5 @@ def definition(name: str, play: Play) -> AgentDefinition:
         permission_policy=play.policy,
         compaction=play.compaction,
         limits=play.limits,
+        compaction=play.compaction,
     )
