@@ -233,7 +233,7 @@ async def test_limits_that_are_met_are_counted_and_told(observed: "Observed") ->
         return ""
 
     def shout() -> str:
-        return "a" * 2_000_000
+        return "a" * 40_000_000
 
     calls = [ScriptedCall("dawdle"), ScriptedCall("shout"), ScriptedCall("look")]
     soon = timedelta(milliseconds=200)
