@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from temporalio.client import Client
 
 from sojourn.types.error import CheckpointError
@@ -61,8 +61,10 @@ class SegmentHeader(Wire):
     """What the run started from; also where in the log it begins."""
 
 
-class _Line(Wire, Generic[K, R]):
+class _Line(BaseModel, Generic[K, R]):
     """Every other line of a segment: one record."""
+
+    model_config = Wire.model_config
 
     kind: K
     seq: int
