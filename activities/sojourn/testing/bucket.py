@@ -1,12 +1,13 @@
 """A bucket on this machine that speaks as much S3 as an object store needs, and can be told to fail."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 
 @dataclass
@@ -53,9 +54,12 @@ class FakeBucket:
         if method == "PUT":
             self.objects[path] = body
             return HTTPStatus.OK, b""
-        if method == "DELETE":
-            self.objects.pop(path, None)
-            return HTTPStatus.NO_CONTENT, b""
+        if method == "POST" and parts.query == "delete":
+            keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+            for key in keys:
+                self.objects.pop(unescape(key), None)
+            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            return HTTPStatus.OK, f"<DeleteResult>{deleted}</DeleteResult>".encode()
         if path not in self.objects:
             return HTTPStatus.NOT_FOUND, b"<Error><Code>NoSuchKey</Code></Error>"
         return HTTPStatus.OK, self.objects[path]

@@ -149,8 +149,13 @@ class Store:
         try:
             yield
         except errors as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StoreUnavailableError(self.url, reason=reason) from None
+            raise StoreUnavailableError(self.url, reason=_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """One line. What failed is said before the last dash, with an address that is longer than the cause."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return line.rpartition(" - ")[2].rstrip(": ")[:300]
 
 
 def _base_error() -> Any:
