@@ -260,8 +260,8 @@ async def test_a_failing_export_is_shown_and_tried_until_it_succeeds(
 ) -> None:
     stage.client = with_store(server.client, Store.open(bucket.url))
     stage.runtime = stage.another_runtime()
-    bucket.refuses = True
     probe = await stage.session(DONE, roll_over=ROLLING)
+    bucket.refuses = True
     for _ in range(4):
         await probe.session.send_and_wait("go")
     assert len(await _runs(stage.client, probe)) > 1

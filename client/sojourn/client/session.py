@@ -32,8 +32,9 @@ from sojourn.client.validation import check_definition, check_environment, check
 from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import ChainReader
-from sojourn.types.described import attribute, session_info, session_status
+from sojourn.types.described import attribute, memo, session_info, session_status
 from sojourn.types.error import (
+    CheckpointError,
     InvalidRequestError,
     SessionBusyError,
     SessionClosedError,
@@ -244,8 +245,9 @@ class SessionStore:
         """Look at a session that gets a lot. What moves a turn on is always let through."""
         id = workflow_id(owner.workspace, session_id)
         if self._loads.add(id, events=len(record.sent), size_bytes=size_bytes):
-            info = (await self.locate(session_id, owner)).info
-            if any(event.type in ("user.message", "system.message") for event in record.sent):
+            info = (await self.locate(session_id, owner)).described
+            waits = any(event.type in ("user.message", "system.message") for event in record.sent)
+            if waits and isinstance(info, WorkflowExecutionInfo):
                 check_load(session_id, info, queued=await memo(self._client, info, QUEUED_MEMO, int) or 0)
             self._loads.looked(id)
 
@@ -266,7 +268,7 @@ class SessionStore:
                 raise
             # The runs before know which answers the calls were given.
             chain = ChainReader(self._client, located.workflow_id, run.first_run_id)
-            with suppress(SessionNotFoundError):
+            with suppress(CheckpointError, SessionNotFoundError):
                 calls = await self._open_calls(located, chain)
             return _news(calls, events)
 
