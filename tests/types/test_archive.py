@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
@@ -15,7 +16,7 @@ from sojourn.types import (
     SessionStatus,
     Store,
 )
-from sojourn.types.archive import Archive, ArchivedSession, Segment, SegmentHeader, index_path, indexed_id
+from sojourn.types.archive import _KINDS, Archive, ArchivedSession, Segment, SegmentHeader, index_path, indexed_id
 from sojourn.types.event import SessionRunning, UserMessage
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
@@ -129,3 +130,7 @@ async def test_deleting_leaves_nothing() -> None:
 
     assert await archive.is_gone(ID)
     assert await archive.deletion(ID) is None
+
+
+def test_there_is_a_line_for_every_kind_of_record() -> None:
+    assert set(_KINDS) == set(get_args(Record))

@@ -23,6 +23,8 @@ from sojourn.types.payload import session_folder, store_of
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
+    CompactContextInput,
+    CompactContextResult,
     Record,
     RunToolInput,
     RunToolResult,
@@ -80,6 +82,8 @@ _AnyLine = Annotated[
     | _Line[Literal["model_result"], CallModelResult]
     | _Line[Literal["tool_input"], RunToolInput]
     | _Line[Literal["tool_result"], RunToolResult]
+    | _Line[Literal["compact_input"], CompactContextInput]
+    | _Line[Literal["compact_result"], CompactContextResult]
     | _Line[Literal["said"], Said],
     Field(discriminator="kind"),
 ]
@@ -90,6 +94,8 @@ _KINDS: dict[type[Record], str] = {
     CallModelResult: "model_result",
     RunToolInput: "tool_input",
     RunToolResult: "tool_result",
+    CompactContextInput: "compact_input",
+    CompactContextResult: "compact_result",
     Said: "said",
 }
 
