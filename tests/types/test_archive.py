@@ -23,6 +23,7 @@ from sojourn.types.id import EventId
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
+    Record,
     RunToolInput,
     RunToolResult,
     Said,
