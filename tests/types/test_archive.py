@@ -34,7 +34,7 @@ from sojourn.types.session import SessionInfo, SessionInput, SessionState
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 ID = "acme/sesn_1"
-RECORDS = [
+RECORDS: list[Record] = [
     UserEvents(sent=(UserMessage.text("hello\u2028there\n\x00"),)),
     CallModelInput(step=EventId("s1"), said=(SessionRunning(),)),
     CallModelResult(step=EventId("s1"), parts=(TextPart(id=EventId("p"), text="hi", state={"deep": [1, None]}),)),
