@@ -11,7 +11,8 @@ COPY activities activities
 COPY client client
 RUN pip install -c constraints.txt '.[all]'
 
-RUN useradd --create-home --uid 1000 sojourn
+# The folder of the object store exists, so that a volume mounted there belongs to the user.
+RUN useradd --create-home --uid 1000 sojourn && install --directory --owner sojourn /home/sojourn/store
 USER sojourn
 WORKDIR /home/sojourn
 

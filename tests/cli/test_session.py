@@ -174,3 +174,13 @@ async def test_session_of_another_user_does_not_exist(sojourn: Any, park: Park) 
     session, _ = await park("weather")
 
     assert (await sojourn("sessions", "show", session, "--user", "bob")).code == 3
+
+
+async def test_a_session_is_exported_by_hand(sojourn: Any, agents: dict[str, str]) -> None:
+    started = await sojourn("sessions", "start", agents["echo"], "--message", "hi", "--json")
+
+    ended = await sojourn("sessions", "export", started.document["id"], "--json")
+
+    # It goes on in its first run, so there is no closed one yet.
+    assert ended.code == 0, ended.err
+    assert ended.document["runs"] == 0

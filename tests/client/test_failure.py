@@ -137,6 +137,7 @@ def example(kind: type[SojournError]) -> SojournError:
         ToolCallNotFoundError: ToolCallNotFoundError("sevt_1"),
         ToolCallSettledError: ToolCallSettledError("sevt_1"),
         WorkerUnavailableError: WorkerUnavailableError("sojourn"),
+        errors.StoreUnavailableError: errors.StoreUnavailableError("memory://", reason="down"),
         errors.ToolTimeoutError: errors.rebuild(
             "ToolTimeoutError", "late", {"tool_use_id": "sevt_1", "timeout_seconds": 1.5}
         ),

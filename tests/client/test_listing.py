@@ -5,7 +5,8 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
 
-from sojourn.client.listing import closed_at, condition, is_open, list_workflows, quote
+from sojourn.client.listing import condition, list_workflows, quote
+from sojourn.types.described import closed_at, is_open
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.name import STATUS_ATTRIBUTE, USER_ATTRIBUTE
 

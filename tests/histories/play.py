@@ -66,8 +66,9 @@ class Play:
     limits: Limits = LIMITS
     compaction: Compaction = field(default_factory=Compaction)
     max_events: int = 1500
-    compaction: Compaction = field(default_factory=Compaction)
     fails: bool = False
+    exports: bool = False
+    """The export at its end is recorded too."""
     ends: bool = False
     """It comes to its end by itself and cannot be archived."""
 
@@ -243,13 +244,6 @@ async def _failed(session: SessionHandle) -> None:
     await saw(session, SessionErrorEvent)
 
 
-async def _compaction(session: SessionHandle) -> None:
-    for text in ("one", "two", "three"):
-        await session.send_and_wait(text)
-    await session.send("four")
-    await idle(session, 4)
-
-
 PLAYS = {
     "turn": Play((DONE,), _turn),
     "parallel-tools": Play(
@@ -288,6 +282,13 @@ PLAYS = {
         policy=PermissionPolicy(tools={"pay": "ask"}),
         max_events=30,
     ),
+    "exported": Play(
+        (PAY, DONE, *([DONE] * 20)),
+        _rolling,
+        policy=ASK,
+        max_events=30,
+        exports=True,
+    ),
     "compaction": Play(
         (
             ScriptedTurn(text="word " * 200, usage=FULL),
@@ -301,18 +302,6 @@ PLAYS = {
         fails=True,
     ),
     "archive": Play((ScriptedTurn(text="half a", stall=True),), _archive),
-    "compaction": Play(
-        (
-            ScriptedTurn(text="word " * 200, usage=FULL),
-            ScriptedTurn(calls=[ScriptedCall("add", {"a": 1, "b": 2})], usage=Usage(input_tokens=100, output_tokens=9)),
-            ScriptedTurn(text="word " * 200, usage=FULL),
-            DONE,
-            ScriptedTurn(text="at last", failure=ScriptedFailure("fatal", "too long", too_long=True)),
-        ),
-        _compaction,
-        compaction=Compaction(window_tokens=1000),
-        fails=True,
-    ),
     "archive-parked": Play((PAY,), _parked_archive, policy=ASK),
     "early-answer": Play((ScriptedTurn(calls=[ScriptedCall("look"), ScriptedCall("hang")]),), _early),
     "pause-parked": Play((PAY, DONE), _held, policy=ASK),
@@ -358,5 +347,4 @@ def definition(name: str, play: Play) -> AgentDefinition:
         permission_policy=play.policy,
         compaction=play.compaction,
         limits=play.limits,
-        compaction=play.compaction,
     )

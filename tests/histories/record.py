@@ -35,11 +35,13 @@ from sojourn.types.event import (
     AgentToolUse,
     SessionErrorEvent,
 )
+from sojourn.types.id import export_workflow_id
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
 FOLDER = Path(__file__).parent
 OWNER = Owner("recorded", "ada")
 AGENT = "agent-versions"
+EXPORT = "export-at-end"
 
 # --- plays that bring their own workers ----------------------------------------------------------------------------
 
@@ -144,6 +146,10 @@ async def _record(client: Client, folder: Path, name: str) -> None:
             if not play.ends:
                 await session.archive()
             id = session.id
+            if play.exports:
+                export = export_workflow_id(f"{OWNER.workspace}/{id}")
+                await client.get_workflow_handle(export).result()
+                await _write(client, folder, export, EXPORT)
     await _write(client, folder, f"{OWNER.workspace}/{id}", f"session-{name}")
 
 

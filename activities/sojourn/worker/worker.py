@@ -15,6 +15,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 
 from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.envelope import Envelope
+from sojourn.activities.export import Export
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
@@ -24,7 +25,7 @@ from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
-from sojourn.workflows import AgentWorkflow, SessionWorkflow, VersionedAgentWorkflow
+from sojourn.workflows import AgentWorkflow, ExportWorkflow, SessionWorkflow, VersionedAgentWorkflow
 
 logger = logging.getLogger("sojourn.worker")
 
@@ -90,8 +91,12 @@ class SojournWorker:
         call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
         self._worker = temporalio.worker.Worker(
             client,
-            workflows=[SessionWorkflow, VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow],
-            activities=[step.call_model, call.run_tool, compaction.compact_context],
+            workflows=[
+                SessionWorkflow,
+                VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow,
+                ExportWorkflow,
+            ],
+            activities=[step.call_model, call.run_tool, compaction.compact_context, Export(client).export_runs],
             **_tuning(self.options),
         )
 

@@ -6,18 +6,21 @@ import sys
 import sysconfig
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from importlib.util import find_spec
 
-from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
 from sojourn.cli.command import Connection
 from sojourn.client import connect_client, missing_search_attributes
+from sojourn.client.export import failing_exports
 from sojourn.client.update import has_worker
-from sojourn.types import SojournError
+from sojourn.types import SojournError, StoreUnavailableError
+from sojourn.types.archive import archive_of
 
 _EXTRAS = {
     "worker": ("pydantic_ai", "griffe", "genai_prices"),
@@ -42,6 +45,8 @@ class State(StrEnum):
     """Nothing works without it."""
     OPTIONAL = "optional"
     """Not there, and only some need it."""
+    FAILING = "failing"
+    """It works for now, and something will be lost unless it is mended."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ async def examine(connection: Connection) -> AsyncGenerator[Check, None]:
         yield await _server(client)
         yield await _namespace(client)
         yield await _worker(client, connection.task_queue)
+        yield await _store(client)
+        yield await _exports(client)
     for check in _keys():
         yield check
 
@@ -147,6 +154,40 @@ async def _worker(client: Client, task_queue: str) -> Check:
     if found:
         return Check("worker", State.OK, f"polls task queue {task_queue!r}")
     return Check("worker", State.MISSING, f"nobody polls task queue {task_queue!r}", "run `sojourn worker`")
+
+
+async def _store(client: Client) -> Check:
+    if (archive := archive_of(client)) is None:
+        kept = await _retention(client)
+        detail = f"none: the log of a closed run can be read {kept}, and large payloads have nowhere to go"
+        return Check("store", State.OPTIONAL, detail, "name one with `sojourn setup --store URL` or SOJOURN_STORE_URL")
+    try:
+        await archive.store.exists("doctor")
+    except StoreUnavailableError as error:
+        return Check("store", State.FAILING, str(error), "logs are read from the server until it is mended")
+    return Check("store", State.OK, archive.store.url)
+
+
+async def _retention(client: Client) -> str:
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        described = await client.workflow_service.describe_namespace(request)
+    except RPCError:
+        return "for as long as the namespace keeps it"
+    days = described.config.workflow_execution_retention_ttl.ToTimedelta() / timedelta(days=1)
+    return f"for {days:g} days"
+
+
+async def _exports(client: Client) -> Check:
+    try:
+        failing = await failing_exports(client)
+    except RPCError as error:
+        return Check("exports", State.MISSING, error.message, "mend the namespace first")
+    if not failing.count:
+        return Check("exports", State.OK, "none fails")
+    example = f", as {failing.example}: {failing.reason}" if failing.example else ""
+    fix = "mend the store; they are tried again every minute, and the server keeps the logs until its retention ends"
+    return Check("exports", State.FAILING, f"{failing.count} cannot be written to the store{example}", fix)
 
 
 def _keys() -> Iterator[Check]:

@@ -14,6 +14,7 @@ _MARKS = {
     State.OK: ("ok      ", "green"),
     State.MISSING: ("missing ", "bold red"),
     State.OPTIONAL: ("optional", "yellow"),
+    State.FAILING: ("failing ", "bold red"),
 }
 
 
@@ -46,10 +47,10 @@ async def setup(cli: Cli) -> None:
 async def doctor(cli: Cli) -> int:
     """Check everything that sojourn needs, and say how to mend what is missing.
 
-    Ends with 0 only if nothing essential is missing.
+    Ends with 0 only if nothing essential is missing and nothing fails.
     """
     checks = [check async for check in examine(cli.connection)]
-    fine = all(check.state is not State.MISSING for check in checks)
+    fine = not any(check.state in (State.MISSING, State.FAILING) for check in checks)
     cli.out.result({"ok": fine, "checks": checks})
     if not cli.out.as_json:
         width = max(len(check.name) for check in checks)

@@ -161,6 +161,19 @@ async def archive(cli: Cli, session: Id) -> None:
     _done(cli, session, "archived")
 
 
+@command(app, "export")
+async def export(cli: Cli, session: Id) -> None:
+    """Write the log of a session to the archive now. Sessions do that by themselves, unless ended from outside."""
+    async with cli.runtime() as runtime:
+        found = await runtime.export_session(session)
+    told = (
+        f"exported {session}: {found.runs} run(s), {found.size_bytes:,} bytes"
+        if found.runs
+        else f"{session}: nothing new"
+    )
+    cli.out.result({"id": session, "action": "exported", "runs": found.runs, "size_bytes": found.size_bytes}, told)
+
+
 @command(app, "delete")
 async def delete(
     cli: Cli, session: Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False

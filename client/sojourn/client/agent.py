@@ -9,10 +9,11 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from sojourn.client.failure import translated
-from sojourn.client.listing import Page, attribute, condition, list_workflows, memo, started_at
+from sojourn.client.listing import Page, condition, list_workflows
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_readable
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentInput, AgentVersion, UpdateAgentInput
+from sojourn.types.described import attribute, memo, started_at
 from sojourn.types.error import AgentNotFoundError
 from sojourn.types.id import AgentId, new_agent_id, workflow_id
 from sojourn.types.name import (

@@ -15,8 +15,8 @@ from temporalio.api.enums.v1 import (
 from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
-from sojourn.client.listing import attribute, closed_at, is_open
 from sojourn.client.situation import Asked, Situation
+from sojourn.types.described import attribute, closed_at, is_open
 from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import AgentId, EventId
 from sojourn.types.name import (

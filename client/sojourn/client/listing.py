@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
-from temporalio.converter import decode_typed_search_attributes
 
 from sojourn.types.error import InvalidRequestError
 
@@ -45,6 +42,16 @@ def quote(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def check_limit(limit: int) -> None:
+    """How many entries a page may have.
+
+    Raises:
+        InvalidRequestError: Not so many.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequestError(f"limit is {limit}; it can be 1 to {MAX_LIMIT}", param="limit")
+
+
 async def list_workflows(
     client: Client, query: str, *, limit: int, page: str | None
 ) -> tuple[list[WorkflowExecutionInfo], str | None]:
@@ -56,8 +63,7 @@ async def list_workflows(
         InvalidRequestError: The limit or the cursor is none.
         RPCError: As the server says.
     """
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidRequestError(f"limit is {limit}; it can be 1 to {MAX_LIMIT}", param="limit")
+    check_limit(limit)
     try:
         token = bytes.fromhex(page or "")
     except ValueError:
@@ -69,41 +75,3 @@ async def list_workflows(
     )
     found = await client.workflow_service.list_workflow_executions(request, retry=True)
     return list(found.executions), found.next_page_token.hex() or None
-
-
-def attribute(info: WorkflowExecutionInfo, key: SearchAttributeKey[str]) -> str | None:
-    """The value of a search attribute."""
-    return decode_typed_search_attributes(info.search_attributes).get(key)
-
-
-async def memo(client: Client, info: WorkflowExecutionInfo, key: str, kind: type[T]) -> T | None:
-    """The value of a memo field, or ``None`` if it is not set."""
-    fields = info.memo.fields
-    if key not in fields:
-        return None
-    optional: Any = kind | None
-    value: T | None = (await client.data_converter.decode([fields[key]], [optional]))[0]
-    return value
-
-
-def started_at(info: WorkflowExecutionInfo) -> datetime:
-    """When the run began."""
-    return info.start_time.ToDatetime(tzinfo=UTC)
-
-
-def closed_at(info: WorkflowExecutionInfo) -> datetime | None:
-    """When the run ended, or ``None`` if it goes on."""
-    return info.close_time.ToDatetime(tzinfo=UTC) if info.HasField("close_time") else None
-
-
-def is_open(info: WorkflowExecutionInfo) -> bool:
-    """Whether the run goes on; one paused by an operator does."""
-    closed = (
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW,
-    )
-    return info.status not in closed

@@ -11,9 +11,8 @@ from sojourn.client.outcome import SILENCE, Check
 from sojourn.client.poll import PollBudget
 from sojourn.client.preview import PreviewCursor
 from sojourn.client.tail import SessionTail
-from sojourn.types.chain import ChainReader, first_event
+from sojourn.types.chain import ChainReader, described_run, run_start
 from sojourn.types.event import SessionEvent
-from sojourn.types.history import RunDecoder
 from sojourn.types.preview import Preview
 
 LINGER = timedelta(seconds=5)
@@ -55,10 +54,11 @@ class SessionLogs:
             after: Number of the last event that is not wanted.
 
         Raises:
-            RPCError: ``NOT_FOUND`` when a part of the chain has been deleted.
+            CheckpointError: A part of the log is neither on the server nor in the archive.
+            RPCError: ``NOT_FOUND`` when the session has been deleted.
         """
-        described = await self._client.get_workflow_handle(workflow_id, run_id=run_id).describe()
-        last_event_id = described.raw_description.workflow_execution_info.history_length
+        described = await described_run(self._client, workflow_id, run_id)
+        last_event_id = described.history_length if described is not None else 0
         reader = ChainReader(self._client, workflow_id, await self._run_before(workflow_id, run_id, after))
         cursor = None
         reading = ""
@@ -100,11 +100,10 @@ class SessionLogs:
     async def _run_before(self, workflow_id: str, run_id: str, seq: int) -> str:
         """The latest run that begins at or before this number."""
         while True:
-            decoder = RunDecoder(self._client.data_converter)
-            await decoder.decode(await first_event(self._client, workflow_id, run_id))
-            if not decoder.previous_run_id or decoder.cursor().seq <= seq:
+            run = await run_start(self._client, workflow_id, run_id)
+            if not run.previous_run_id or run.cursor().seq <= seq:
                 return run_id
-            run_id = decoder.previous_run_id
+            run_id = run.previous_run_id if seq > 0 else run.first_run_id
 
     def _enter(self, workflow_id: str, run_id: str) -> SessionTail:
         tail = self._tails.get(workflow_id)

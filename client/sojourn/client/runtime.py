@@ -12,6 +12,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
 from sojourn.client.agent import AgentStore
+from sojourn.client.archived import SessionFilter
 from sojourn.client.connection import connect_client
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
@@ -28,6 +29,7 @@ from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
+from sojourn.types.export import ExportResult
 from sojourn.types.id import AgentId, SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
@@ -323,15 +325,14 @@ class AgentRuntime:
             InvalidRequestError: The limit or the cursor is none.
         """
         owner = owner or self.owner
-        return await self._sessions.page(
+        wanted = SessionFilter(
             workspace=owner.workspace,
             user=None if every_user else user or owner.user,
             agent_id=self._agent(agent, None)[0] if agent is not None else None,
             statuses=list(statuses),
             stop_reason=stop_reason,
-            limit=limit,
-            cursor=page,
         )
+        return await self._sessions.page(wanted, limit=limit, cursor=page)
 
     async def send_event(self, session: Session, *events: UserEvent, owner: Owner | None = None) -> list[UserEvent]:
         """Store events, all or none, in order. They are safe when this returns; the work comes after.
@@ -491,10 +492,24 @@ class AgentRuntime:
         """
         await self._sessions.control(*self._session(session, owner), UPDATE_SESSION_UPDATE, change)
 
-    async def delete_session(self, session: Session, *, owner: Owner | None = None) -> None:
-        """Remove the session, whatever it is doing, and everything stored about it.
+    async def export_session(self, session: Session, *, owner: Owner | None = None) -> ExportResult:
+        """Write closed runs to the archive now, and wait a minute at most.
+
+        Sessions see to it themselves, but for those that were ended from outside or under an earlier release.
 
         Raises:
+            InternalError: It has not succeeded yet; it goes on by itself.
+            ServerNotReadyError: The worker has no object store.
+            SessionNotFoundError: There is none, or it is another owner's.
+            WorkerUnavailableError: No worker serves the task queue.
+        """
+        return await self._sessions.export(*self._session(session, owner))
+
+    async def delete_session(self, session: Session, *, owner: Owner | None = None) -> None:
+        """Remove the session, whatever it is doing, and everything stored about it, exported parts included.
+
+        Raises:
+            InvalidRequestError: Parts are in an object store that this client was not told of. Nothing was deleted.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
         await self._sessions.delete(*self._session(session, owner))

@@ -1,6 +1,5 @@
 """Sessions: starting, sending, control, lists, and their end."""
 
-import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
-    DeleteWorkflowExecutionRequest,
     DescribeWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
 )
@@ -22,28 +20,37 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.answer import OpenCalls, answers
+from sojourn.client.archived import FIRST_ARCHIVED_PAGE, ArchivedSessions, SessionFilter, is_archived_page
+from sojourn.client.deletion import Deletion
+from sojourn.client.export import PATIENCE as EXPORT_PATIENCE
+from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
-from sojourn.client.listing import Page, attribute, closed_at, condition, is_open, list_workflows, memo, started_at
+from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.trace import TraceHeader
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_definition, check_environment, check_events, check_readable, check_size
 from sojourn.types.agent import AgentVersion
-from sojourn.types.chain import ChainReader, first_event
+from sojourn.types.archive import archive_of
+from sojourn.types.chain import ChainReader
+from sojourn.types.described import attribute, memo, session_info, session_status
 from sojourn.types.error import (
-    InternalError,
+    CheckpointError,
     InvalidRequestError,
     SessionBusyError,
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
+    StoreUnavailableError,
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
 from sojourn.types.event import UserEvent
-from sojourn.types.id import AgentId, SessionId, new_session_id, workflow_id
+from sojourn.types.export import ExportResult, ExportState
+from sojourn.types.id import SessionId, new_session_id, workflow_id
 from sojourn.types.name import (
     AGENT_ATTRIBUTE,
+    EXPORT_ATTRIBUTE,
     METADATA_MEMO,
     NO_STOP_REASON,
     QUEUED_MEMO,
@@ -70,29 +77,23 @@ from sojourn.types.session import (
 
 _NAMESPACE = uuid.UUID("5a6f6a6f-7572-5e00-8000-7369676e616c")
 
-DELETE_PATIENCE = timedelta(seconds=60)
-"""A stock server takes up to half a minute to forget a run that has just closed (temporal.md §2)."""
-
 _AT_ONCE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
 class Located:
-    """A session that exists and belongs to the caller, as the server describes it now."""
+    """A session that exists and belongs to the caller, as it is described now."""
 
     id: SessionId
     workflow_id: str
     run_id: str
-    history_length: int
-    info: WorkflowExecutionInfo
+    """The latest run."""
+    status: SessionStatus
+    described: WorkflowExecutionInfo | SessionInfo
+    """By the server, or by the archive when the server has forgotten it."""
+    history_length: int = 0
     in_task: bool = False
     """Whether a workflow task is running; signals that come meanwhile enter history after it."""
-
-    @property
-    def status(self) -> SessionStatus:
-        """What the session is; one whose workflow was ended from outside has failed."""
-        shown = SessionStatus(attribute(self.info, STATUS_ATTRIBUTE) or SessionStatus.QUEUED)
-        return shown if shown.is_terminal or is_open(self.info) else SessionStatus.FAILED
 
 
 class SessionStore:
@@ -103,6 +104,8 @@ class SessionStore:
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._trace = TraceHeader(client)
+        archive = archive_of(client)
+        self._archived = ArchivedSessions(client, archive) if archive is not None else None
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
@@ -138,6 +141,9 @@ class SessionStore:
         except ValidationError as error:
             raise InvalidRequestError.from_validation(error) from None
         await check_readable(self._client, input)
+        # The server would take the id again, once it has forgotten the session.
+        if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
+            raise SessionExistsError(session_id)
         run_id = await self._start(input, events)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
@@ -183,6 +189,17 @@ class SessionStore:
         Raises:
             SessionNotFoundError: There is none, or it is another owner's.
         """
+        try:
+            return await self._locate_on_server(session_id, owner)
+        except SessionNotFoundError:
+            if self._archived is None:
+                raise
+        found = await self._archived.find(session_id, owner)
+        id = workflow_id(owner.workspace, session_id)
+        self._remember(id, owner)
+        return Located(session_id, id, found.run_id, found.info.status, found.info)
+
+    async def _locate_on_server(self, session_id: SessionId, owner: Owner) -> Located:
         id = workflow_id(owner.workspace, session_id)
         missing = SessionNotFoundError(session_id)
         request = DescribeWorkflowExecutionRequest(
@@ -197,7 +214,8 @@ class SessionStore:
             raise missing
         self._remember(id, owner)
         in_task = described.pending_workflow_task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
-        return Located(session_id, id, info.execution.run_id, info.history_length, info, in_task)
+        status, run_id = session_status(info), info.execution.run_id
+        return Located(session_id, id, run_id, status, info, info.history_length, in_task)
 
     async def send(self, session_id: SessionId, owner: Owner, events: Sequence[UserEvent]) -> list[UserEvent]:
         """Store events, all or none. They are accepted when this returns; the work comes after.
@@ -229,8 +247,9 @@ class SessionStore:
         """Look at a session that gets a lot. What moves a turn on is always let through."""
         id = workflow_id(owner.workspace, session_id)
         if self._loads.add(id, events=len(record.sent), size_bytes=size_bytes):
-            info = (await self.locate(session_id, owner)).info
-            if any(event.type in ("user.message", "system.message") for event in record.sent):
+            info = (await self.locate(session_id, owner)).described
+            waits = any(event.type in ("user.message", "system.message") for event in record.sent)
+            if waits and isinstance(info, WorkflowExecutionInfo):
                 check_load(session_id, info, queued=await memo(self._client, info, QUEUED_MEMO, int) or 0)
             self._loads.looked(id)
 
@@ -251,7 +270,7 @@ class SessionStore:
                 raise
             # The runs before know which answers the calls were given.
             chain = ChainReader(self._client, located.workflow_id, run.first_run_id)
-            with suppress(SessionNotFoundError):
+            with suppress(CheckpointError, SessionNotFoundError):
                 calls = await self._open_calls(located, chain)
             return _news(calls, events)
 
@@ -329,101 +348,63 @@ class SessionStore:
 
     async def info(self, session_id: SessionId, owner: Owner) -> SessionInfo:
         """What lists show of the session."""
-        located = await self.locate(session_id, owner)
-        return await self._info(located.info, status=located.status)
+        described = (await self.locate(session_id, owner)).described
+        return described if isinstance(described, SessionInfo) else await session_info(self._client, described)
 
-    async def page(
-        self,
-        *,
-        workspace: str,
-        user: str | None,
-        agent_id: AgentId | None,
-        statuses: Sequence[SessionStatus],
-        stop_reason: str | None,
-        limit: int,
-        cursor: str | None,
-    ) -> Page[SessionInfo]:
-        """Sessions of a workspace, newest first."""
-        query = condition(
-            {
-                "WorkflowType": SESSION_WORKFLOW,
-                WORKSPACE_ATTRIBUTE: workspace,
-                USER_ATTRIBUTE: user,
-                AGENT_ATTRIBUTE: agent_id,
-                STATUS_ATTRIBUTE: [status.value for status in statuses] or None,
-                STOP_REASON_ATTRIBUTE: stop_reason,
-            }
-        )
+    async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
+        """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""
+        check_limit(limit)
+        if self._archived is not None and is_archived_page(cursor):
+            with translated(self._address):
+                return Page(*await self._archived.page(wanted, limit=limit, cursor=cursor or ""))
         with translated(self._address):
-            # A session that has rolled over shows once: only its latest run is open or has not continued.
-            found, next_page = await list_workflows(
-                self._client, f"{query} AND ExecutionStatus != 'ContinuedAsNew'", limit=limit, page=cursor
-            )
-        return Page([await self._info(info) for info in found], next_page)
+            infos, next_page = await list_workflows(self._client, wanted.query(), limit=limit, page=cursor)
+        found = [await session_info(self._client, info) for info in infos]
+        if self._archived is None or next_page is not None:
+            return Page(found, next_page)
+        try:
+            more, next_page = await self._archived.page(wanted, limit=limit - len(found))
+        except StoreUnavailableError:
+            # What the server has can be shown all the same; whoever goes on to the rest is told.
+            if not found:
+                raise
+            more, next_page = [], FIRST_ARCHIVED_PAGE
+        return Page([*found, *more], next_page)
 
-    async def delete(self, session_id: SessionId, owner: Owner, *, timeout: timedelta = DELETE_PATIENCE) -> None:
-        """Remove the session and every run of it. Returns when the server has forgotten it.
+    async def export(
+        self, session_id: SessionId, owner: Owner, *, timeout: timedelta | None = EXPORT_PATIENCE
+    ) -> ExportResult:
+        """Export what the archive lacks of a session; see `export_by_hand`."""
+        located = await self.locate(session_id, owner)
+        if isinstance(located.described, SessionInfo):
+            return ExportResult(outcome="stored")
+        return await export_by_hand(
+            self._client,
+            located.workflow_id,
+            located.run_id,
+            ended=located.status.is_terminal,
+            task_queue=self._task_queue,
+            timeout=timeout,
+        )
+
+    async def delete(self, session_id: SessionId, owner: Owner) -> None:
+        """Remove the session and everything stored about it; see `Deletion`.
 
         Raises:
-            InternalError: The server takes longer; it goes on by itself.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
-        located = await self.locate(session_id, owner)
-        for run_id in await self._runs(located):
-            await self._delete_run(located.workflow_id, run_id)
-        self._known.pop((located.workflow_id, owner.user), None)
-        try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                while True:
-                    await self.locate(session_id, owner)
-                    await asyncio.sleep(0.05)
-        except SessionNotFoundError:
-            return
-        except TimeoutError:
-            raise InternalError(f"session {session_id!r} is still being deleted; look again in a minute") from None
-
-    async def _delete_run(self, workflow_id: str, run_id: str) -> None:
-        request = DeleteWorkflowExecutionRequest(
-            namespace=self._client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
-        )
-        try:
-            await self._client.workflow_service.delete_workflow_execution(request, retry=True)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                with translated(self._address):
-                    raise
-
-    async def _runs(self, located: Located) -> list[str]:
-        """All runs of the chain that still exist, the latest first."""
-        runs, run_id = [], located.run_id
-        while run_id:
+        id = workflow_id(owner.workspace, session_id)
+        deletion = Deletion(self._client, id, owner)
+        self._known.pop((id, owner.user), None)
+        with translated(self._address):
             try:
-                event = await first_event(self._client, located.workflow_id, run_id)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    with translated(self._address):
-                        raise
-                break
-            runs.append(run_id)
-            run_id = event.workflow_execution_started_event_attributes.continued_execution_run_id
-        return runs
-
-    async def _info(self, info: WorkflowExecutionInfo, *, status: SessionStatus | None = None) -> SessionInfo:
-        workspace, _, session_id = info.execution.workflow_id.rpartition("/")
-        located = Located(SessionId(session_id), info.execution.workflow_id, info.execution.run_id, 0, info)
-        reason = attribute(info, STOP_REASON_ATTRIBUTE)
-        return SessionInfo(
-            id=located.id,
-            owner=Owner(workspace, attribute(info, USER_ATTRIBUTE) or "default"),
-            agent_id=AgentId(attribute(info, AGENT_ATTRIBUTE) or ""),
-            status=status or located.status,
-            stop_reason=None if reason == NO_STOP_REASON else reason,
-            title=await memo(self._client, info, TITLE_MEMO, str),
-            metadata=await memo(self._client, info, METADATA_MEMO, dict[str, str]) or {},
-            created_at=started_at(info),
-            closed_at=closed_at(info),
-        )
+                located = await self.locate(session_id, owner)
+            except SessionNotFoundError:
+                if await deletion.resume():
+                    return
+                raise
+            await deletion.run(located.run_id)
+        self._known.pop((id, owner.user), None)
 
     def _remember(self, workflow_id: str, owner: Owner, *, run_id: str = "") -> None:
         self._known[workflow_id, owner.user] = run_id
@@ -450,5 +431,6 @@ def _attributes(input: SessionInput, status: SessionStatus) -> TypedSearchAttrib
             SearchAttributePair(AGENT_ATTRIBUTE, input.agent.id),
             SearchAttributePair(WORKSPACE_ATTRIBUTE, input.owner.workspace),
             SearchAttributePair(USER_ATTRIBUTE, input.owner.user),
+            SearchAttributePair(EXPORT_ATTRIBUTE, ExportState.NONE.value),
         ]
     )

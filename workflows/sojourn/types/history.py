@@ -55,6 +55,14 @@ class Stored:
     at: datetime
 
 
+def cursor_at(start: SessionInput) -> LogCursor:
+    """The place in the log at which a run begins that started from this."""
+    state = start.state
+    if state is None:
+        return LogCursor(start.session_id)
+    return LogCursor(start.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
+
+
 class RunDecoder:
     """Decodes the history of one run, event by event, in order. Feeding events again gives the same again.
 
@@ -83,10 +91,7 @@ class RunDecoder:
     def cursor(self) -> LogCursor:
         """The place in the log at which the run begins."""
         assert self.start is not None, "feed the run's first event before asking for its cursor"
-        state = self.start.state
-        if state is None:
-            return LogCursor(self.start.session_id)
-        return LogCursor(self.start.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
+        return cursor_at(self.start)
 
     async def decode(self, event: HistoryEvent) -> Stored | None:
         """The record that the event carries, if it carries one."""

@@ -39,3 +39,8 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
 def workflow_id(workspace: str, entity_id: AgentId | SessionId) -> str:
     """The Temporal workflow id of an agent or a session."""
     return f"{workspace}/{entity_id}"
+
+
+def export_workflow_id(workflow_id: str) -> str:
+    """The Temporal workflow id of the export of a session that has ended."""
+    return f"{workflow_id}/export"

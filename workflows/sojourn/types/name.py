@@ -7,6 +7,7 @@ TASK_QUEUE = "sojourn"
 
 SESSION_WORKFLOW = "SessionWorkflow"
 AGENT_WORKFLOW = "AgentWorkflow"
+EXPORT_WORKFLOW = "ExportWorkflow"
 
 USER_EVENTS_SIGNAL = "user_events"
 
@@ -25,6 +26,7 @@ AGENT_STATE_QUERY = "agent_state"
 CALL_MODEL_ACTIVITY = "call_model"
 RUN_TOOL_ACTIVITY = "run_tool"
 COMPACT_CONTEXT_ACTIVITY = "compact_context"
+EXPORT_RUNS_ACTIVITY = "export_runs"
 
 LOG_MEMO = "log"
 """Memo key under which the workflow says events. Nothing else may be read as a part of the log."""
@@ -43,6 +45,9 @@ NO_STOP_REASON = "none"
 AGENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournAgent")
 WORKSPACE_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournWorkspace")
 USER_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournUser")
+EXPORT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournExport")
+"""An `ExportState` value on sessions and on the workflows that export them. Only who has it from the start may change
+it: where it is not registered, writing it would fail the workflow task for ever."""
 
 SEARCH_ATTRIBUTES = (
     STATUS_ATTRIBUTE,
@@ -50,6 +55,7 @@ SEARCH_ATTRIBUTES = (
     AGENT_ATTRIBUTE,
     WORKSPACE_ATTRIBUTE,
     USER_ATTRIBUTE,
+    EXPORT_ATTRIBUTE,
 )
 """What `sojourn setup` registers on a namespace."""
 

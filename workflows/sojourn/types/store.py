@@ -10,6 +10,7 @@ store; it travels with the Temporal client, in its data converter (`sojourn.type
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE = "SOJOURN_STORE_URL"
 """Environment variable that names the store of every process that is not told otherwise."""
+
+
+_REMOTE: Any = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
+"""The stock three minutes of silent retries would hide an outage: whoever calls us tries again, visibly."""
 
 
 class Store:
@@ -56,7 +61,7 @@ class Store:
                 return cls(str(path), LocalStore(path, mkdir=True, automatic_cleanup=True))
             if url.startswith("file://"):
                 return cls(url, LocalStore.from_url(url, mkdir=True, automatic_cleanup=True))
-            return cls(url, MemoryStore() if url == "memory://" else from_url(url))
+            return cls(url, MemoryStore() if url == "memory://" else from_url(url, **_REMOTE))
         except (BaseError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InvalidRequestError(f"store {url!r} cannot be opened: {reason}", param="store") from None
@@ -144,8 +149,13 @@ class Store:
         try:
             yield
         except errors as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StoreUnavailableError(self.url, reason=reason) from None
+            raise StoreUnavailableError(self.url, reason=_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """One line. What failed is said before the last dash, with an address that is longer than the cause."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return line.rpartition(" - ")[2].rstrip(": ")[:300]
 
 
 def _base_error() -> Any:

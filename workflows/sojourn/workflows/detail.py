@@ -48,6 +48,7 @@ def describe(
     heard: str,
     said: str,
     waiting: Sequence[Call],
+    trouble: str = "",
 ) -> str:
     """The session in a few lines of markdown: what it is doing, what it heard and said last, what it waits for."""
     why = f" ({reason.type})" if reason else ""
@@ -60,4 +61,6 @@ def describe(
     for call in waiting[:10]:
         verb = "result of" if call.kind == "custom" else "approval of"
         lines.append(f"- waits for the {verb} `{call.title or call.name}` (`{call.id}`)")
+    if trouble:
+        lines.append(f"- the export to the archive fails and is tried again: {snippet(trouble, length=_LONGEST)}")
     return "\n".join(lines).rstrip()

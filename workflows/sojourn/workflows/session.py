@@ -4,6 +4,7 @@ The main coroutine takes one message after another from the queue and runs a tur
 All text stays in history; the workflow holds ids, statuses and counters.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from temporalio.common import RawValue
 
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
+from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.refusal import refuse
@@ -40,6 +42,7 @@ with workflow.unsafe.imports_passed_through():
         UserMessage,
         UserToolConfirmation,
     )
+    from sojourn.types.export import ExportInput, ExportResult
     from sojourn.types.id import EventId
     from sojourn.types.log import LogCursor
     from sojourn.types.name import (
@@ -96,6 +99,8 @@ class SessionWorkflow:
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
+        self._exporter = Exporter(self._display.touch)
+        self._exporting: asyncio.Task[ExportResult] | None = None
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
         self._shown_queue = len(state.queue) // _MANY
@@ -114,6 +119,7 @@ class SessionWorkflow:
     @workflow.run
     async def run(self, input: SessionInput) -> SessionResult:
         """Run turns until the session ends or gives way to its next run."""
+        self._export_previous()
         while self._ending is None or self._open_turn is not None:
             await workflow.wait_condition(self._has_work)
             if self._ending is not None and self._open_turn is None:
@@ -197,10 +203,19 @@ class SessionWorkflow:
             self._ending = SessionStatus.FAILED
         return RetriesExhausted()
 
+    def _export_previous(self) -> None:
+        """See to it that the run before outlives the server's retention. No turn waits for it."""
+        previous = workflow.info().continued_run_id if self._input.state is not None else None
+        if previous is not None and workflow.patched("export"):
+            request = ExportInput(workflow_id=workflow.info().workflow_id, run_id=previous)
+            self._exporting = asyncio.create_task(self._exporter.export(request))
+
     # --- ends of a run ---------------------------------------------------------------------------------------------
 
     async def _seal(self, status: SessionStatus) -> SessionResult:
         """Say the last word. In one workflow task with the completion, so nothing can come after it."""
+        if workflow.patched("export-at-end"):
+            await start_final_export(workflow.info().workflow_id)
         self._journal.say(SessionTerminated(status=status))
         self._board.move(status)
         self._journal.flush()
@@ -445,4 +460,5 @@ class SessionWorkflow:
             heard=self._heard,
             said=(turn.said if turn else "") or self._said,
             waiting=turn.waiting if turn else (),
+            trouble=self._exporter.trouble,
         )

@@ -1,0 +1,127 @@
+"""Sessions that the server has forgotten and the archive has not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from sojourn.client.failure import translated
+from sojourn.client.listing import condition, list_workflows
+from sojourn.types.archive import Archive, ArchivedSession, indexed_id
+from sojourn.types.error import SessionNotFoundError
+from sojourn.types.id import AgentId, SessionId, workflow_id
+from sojourn.types.name import (
+    AGENT_ATTRIBUTE,
+    NO_STOP_REASON,
+    SESSION_WORKFLOW,
+    STATUS_ATTRIBUTE,
+    STOP_REASON_ATTRIBUTE,
+    USER_ATTRIBUTE,
+    WORKSPACE_ATTRIBUTE,
+)
+from sojourn.types.session import Owner, SessionInfo, SessionStatus
+
+_CURSOR = "archived:"
+_BATCH = 200
+"""Sessions that one query asks the server about."""
+
+
+@dataclass(frozen=True)
+class SessionFilter:
+    """Which sessions a list shows; ``None`` and an empty list leave it open."""
+
+    workspace: str
+    user: str | None = None
+    agent_id: AgentId | None = None
+    statuses: Sequence[SessionStatus] = ()
+    stop_reason: str | None = None
+
+    def query(self) -> str:
+        """For the server. A session that has rolled over shows once: only its latest run has not continued."""
+        wanted = condition(
+            {
+                "WorkflowType": SESSION_WORKFLOW,
+                WORKSPACE_ATTRIBUTE: self.workspace,
+                USER_ATTRIBUTE: self.user,
+                AGENT_ATTRIBUTE: self.agent_id,
+                STATUS_ATTRIBUTE: [status.value for status in self.statuses] or None,
+                STOP_REASON_ATTRIBUTE: self.stop_reason,
+            }
+        )
+        return f"{wanted} AND ExecutionStatus != 'ContinuedAsNew'"
+
+    def admits(self, info: SessionInfo) -> bool:
+        """The same for one session."""
+        return (
+            self.user in (None, info.owner.user)
+            and self.agent_id in (None, info.agent_id)
+            and (not self.statuses or info.status in self.statuses)
+            and self.stop_reason in (None, info.stop_reason or NO_STOP_REASON)
+        )
+
+
+def is_archived_page(cursor: str | None) -> bool:
+    """Whether the cursor leads into the archive."""
+    return cursor is not None and cursor.startswith(_CURSOR)
+
+
+FIRST_ARCHIVED_PAGE = _CURSOR
+
+
+class ArchivedSessions:
+    """Reads sessions from the archive."""
+
+    def __init__(self, client: Client, archive: Archive) -> None:
+        self._client = client
+        self._archive = archive
+
+    async def find(self, session_id: SessionId, owner: Owner) -> ArchivedSession:
+        """A session of this owner.
+
+        Raises:
+            SessionNotFoundError: It is not in the archive, or it is another owner's.
+        """
+        found = await self._archive.session(workflow_id(owner.workspace, session_id))
+        if found is None or found.info.owner != owner:
+            raise SessionNotFoundError(session_id)
+        return found
+
+    async def has(self, session_id: SessionId, workspace: str) -> bool:
+        """Whether somebody's session with this id has ended."""
+        return await self._archive.session(workflow_id(workspace, session_id)) is not None
+
+    async def page(
+        self, wanted: SessionFilter, *, limit: int, cursor: str = FIRST_ARCHIVED_PAGE
+    ) -> tuple[list[SessionInfo], str | None]:
+        """Up to so many sessions that the server does not have, and the cursor of the next page.
+
+        Reads the names of the whole index of the workspace, but only the entries that it shows.
+        """
+        folder = f"index/{wanted.workspace}"
+        last = f"{folder}/{cursor.removeprefix(_CURSOR)}"
+        found: list[SessionInfo] = []
+        paths = await self._archive.entries(wanted.workspace, after=last)
+        for start in range(0, len(paths), _BATCH):
+            batch = paths[start : start + _BATCH]
+            known = await self._on_server(wanted.workspace, batch)
+            for path in batch:
+                if indexed_id(path) in known or (info := await self._admitted(path, wanted)) is None:
+                    continue
+                if len(found) == limit:
+                    return found, _CURSOR + last.removeprefix(f"{folder}/")
+                found.append(info)
+                last = path
+        return found, None
+
+    async def _admitted(self, path: str, wanted: SessionFilter) -> SessionInfo | None:
+        entry = await self._archive.entry(path)
+        return entry.info if entry is not None and wanted.admits(entry.info) else None
+
+    async def _on_server(self, workspace: str, paths: Sequence[str]) -> set[str]:
+        """Ids of those sessions that the server has."""
+        ids = [workflow_id(workspace, SessionId(indexed_id(path))) for path in paths]
+        query = condition({"WorkflowType": SESSION_WORKFLOW, "WorkflowId": ids})
+        query = f"{query} AND ExecutionStatus != 'ContinuedAsNew'"
+        with translated(self._client.service_client.config.target_host):
+            infos, _ = await list_workflows(self._client, query, limit=_BATCH, page=None)
+        return {info.execution.workflow_id.rpartition("/")[2] for info in infos}
