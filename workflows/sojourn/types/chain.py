@@ -17,6 +17,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.types.history import RunDecoder, Stored
 
+TRANSIENT = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.ABORTED,
+)
+"""Failures of reading that pass by themselves, such as those of a server that is being restarted."""
+
 LONG_POLL = timedelta(seconds=30)
 """Longer than the 20 s after which the server itself ends a long poll."""
 
