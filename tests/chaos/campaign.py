@@ -14,7 +14,7 @@ from tests.chaos.check import Evidence, faults
 from tests.chaos.fault import Armory
 from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent, read
 from tests.chaos.plan import Blow, SessionPlan, Setting, session
-from tests.chaos.process import Child, ServerChild, python
+from tests.chaos.process import Child, Nursery, OurChild, ServerChild
 from tests.chaos.script import definition
 
 from sojourn.client import AgentRuntime, connect_client
@@ -27,8 +27,6 @@ from sojourn.worker.server import prepare_namespace
 READERS = ("one", "two")
 PATIENCE = timedelta(seconds=120)
 """How long sessions may take to come to their end when the kills are over; longer is stuck."""
-STALE = 6.0
-"""Seconds after which a step that nobody came to is taken back; another may be luckier."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,10 @@ class Size:
     clients: int = 2
     in_flight: int = 10
     """Sessions at the same time, per client."""
+    armed: int = 2
+    """Steps that wait for a worker to come to them, at the same time."""
+    stale: float = 6.0
+    """Seconds after which a step that nobody came to is taken back; another may be luckier."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,23 @@ class Campaign:
         for name in ("server", "begun", "done", "store"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._server = ServerChild(folder, port)
+        self._nursery = Nursery(folder)
         self._setting = Setting(seed, self._server.address, "chaos", "chaos", size.in_flight, size.clients)
         self._setting.save(folder)
-        self._workers = [self._child("worker", str(number)) for number in range(size.workers)]
-        self._clients = [self._child("client", str(number)) for number in range(size.clients)]
-        self._readers = [self._child("reader", name) for name in READERS]
+        self._workers = [OurChild("worker", str(number), self._nursery) for number in range(size.workers)]
+        self._clients = [OurChild("client", str(number), self._nursery) for number in range(size.clients)]
+        self._readers = [OurChild("reader", name, self._nursery) for name in READERS]
 
     async def run(self, blows: Iterator[Blow]) -> Outcome:
         """Kill as planned, let everything come to its end, and judge."""
         began = time.monotonic()
-        children = [self._server, *self._workers, *self._clients, *self._readers]
+        children: list[Child] = [self._server, *self._workers, *self._clients, *self._readers]
         try:
             await self._server.start()
             client = await self._server.ready()
             await prepare_namespace(client, Store.open(str(self._folder / "store")))
             await self._make_agent()
+            await self._nursery.start()
             for child in children[1:]:
                 await child.start()
             await self._kill(blows, until=time.monotonic() + self._size.seconds)
@@ -102,6 +106,7 @@ class Campaign:
             return await self._judge(await self._server.ready(), time.monotonic() - began)
         finally:
             await asyncio.gather(*(child.stop() for child in reversed(children)))
+            await self._nursery.stop()
 
     @property
     def kills(self) -> int:
@@ -119,7 +124,7 @@ class Campaign:
         await self._warm(until)
         for blow in blows:
             await asyncio.sleep(blow.pause)
-            await self._room(until)
+            await self._room(until, most=self._size.armed)
             if time.monotonic() > until or self.kills >= self._size.kills:
                 break
             await self._strike(blow)
@@ -131,13 +136,13 @@ class Campaign:
         while time.monotonic() < until and not list((self._folder / "attempts").glob("*")):  # noqa: ASYNC110 (files of other processes)
             await asyncio.sleep(0.05)
 
-    async def _room(self, until: float, *, most: int = 2) -> None:
-        """Wait until few steps are armed, so that workers get to live for a while."""
+    async def _room(self, until: float, *, most: int) -> None:
+        """Wait until so few steps are armed that workers get to live for a while."""
         while time.monotonic() < until and len(self._armory.armed()) > most:
             await asyncio.sleep(0.05)
             for name in self._armory.armed():
                 armed = self._folder / "armed" / name
-                if armed.exists() and time.time() - armed.stat().st_mtime > STALE:
+                if armed.exists() and time.time() - armed.stat().st_mtime > self._size.stale:
                     self._armory.disarm(name)
 
     async def _strike(self, blow: Blow) -> None:
@@ -181,6 +186,8 @@ class Campaign:
     async def _judge(self, client: Client, seconds: float) -> Outcome:
         outcome = Outcome(self._seed, self._folder, seconds=seconds)
         outcome.deaths, outcome.outages = read(self._folder / "deaths.jsonl", Death), self._server.outages
+        if not any((self._folder / "done").iterdir()):
+            outcome.findings.append(Finding("", "no session came to its end, so nothing was shown"))
         begun = sorted((self._folder / "begun").iterdir(), key=lambda path: path.stat().st_mtime)
         collector = Collector(client, self._setting, self._folder, outcome)
         for place, path in enumerate(begun):
@@ -201,9 +208,6 @@ class Campaign:
         if found := faults(evidence):
             outcome.findings += [Finding(plan.id, text) for text in found]
             await collector.keep(plan)
-
-    def _child(self, role: str, name: str) -> Child:
-        return Child(role, name, python(role, str(self._folder), name), self._folder)
 
     async def _make_agent(self) -> None:
         client = await connect_client(self._setting.address)

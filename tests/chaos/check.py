@@ -25,9 +25,6 @@ from sojourn.types import (
 )
 from sojourn.types.event import SessionPaused, SessionResumed
 
-LOST_ATTEMPTS = 5
-"""So many lost attempts make even an idempotent tool's outcome unknown (`REPEATED_TOOL`)."""
-
 SILENCE = 2.0
 """Seconds without a heartbeat after which a server that was away may count an activity as lost."""
 
@@ -149,12 +146,8 @@ def _unknown(evidence: Evidence) -> Iterator[str]:
             continue
         attempts = [each for each in evidence.attempts if each.id == result.tool_use_id and each.begun]
         call = calls.get(result.tool_use_id)
-        if (
-            call is not None
-            and call.name in REPEATABLE
-            and max((a.attempt for a in attempts), default=0) < LOST_ATTEMPTS
-        ):
-            yield f"{call.name} {call.id} may be repeated and was given up after {len(attempts)} attempts"
+        if call is not None and call.name in REPEATABLE:
+            yield f"{call.name} {call.id} may be repeated and was given up"
         if (
             attempts
             and result.processed_at is not None

@@ -1,25 +1,23 @@
-"""A client in a process of its own: ``python -m tests.chaos.client FOLDER NUMBER``.
+"""A client in a process of its own, for the nursery.
 
 It plays the scripts of its sessions, several at once, and may be killed at any moment: what it wants to send is in its
 journal before it is sent, and after a restart it goes on where it was, with the same ids.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from zlib import crc32
 
 from pydantic import TypeAdapter
 from temporalio.service import RPCError
 from tests.chaos.journal import Done, Effect, Journal, Sent, read
-from tests.chaos.life import tied
+from tests.chaos.life import connected
 from tests.chaos.plan import Move, SessionPlan, Setting, event_id, session
 from tests.chaos.script import ASKS
 
-from sojourn.client import AgentRuntime, SessionHandle, connect_client
+from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.types import (
     AgentCustomToolUse,
     AgentToolResult,
@@ -82,8 +80,8 @@ class Player:
         try:
             for place, move in enumerate(self._plan.moves):
                 if place > self._made:
-                    await self._make(handle, place, move)
-                    self._journal.write(Done(move=place))
+                    reason = await self._make(handle, place, move)
+                    self._journal.write(Done(move=place, reason=reason))
             await self._until(self._over)
         finally:
             watching.cancel()
@@ -115,7 +113,8 @@ class Player:
             self._note(event.id, "accepted")
         return handle
 
-    async def _make(self, handle: SessionHandle, place: int, move: Move) -> None:
+    async def _make(self, handle: SessionHandle, place: int, move: Move) -> str:
+        """Make a move; why it was refused, if it was."""
         match move.kind:
             case "say" | "system":
                 event = self._event(place, move)
@@ -128,7 +127,8 @@ class Player:
             case "garbage":
                 await self._garbage(handle)
             case "pause" | "resume" | "archive" | "rename":
-                await self._control(handle, place, move.kind)
+                return await self._control(handle, place, move.kind)
+        return ""
 
     def _event(self, place: int, move: Move) -> UserMessage | SystemMessage | None:
         id = EventId(event_id(self._plan.id, str(place)))
@@ -168,7 +168,7 @@ class Player:
         with suppress(RPCError):
             await workflow.signal("no_such_signal", "rubbish")
 
-    async def _control(self, handle: SessionHandle, place: int, kind: str) -> None:
+    async def _control(self, handle: SessionHandle, place: int, kind: str) -> str:
         """An update. One whose answer was lost is refused the second time, which is an answer too."""
         make: Callable[[], Awaitable[None]] = {
             "pause": handle.pause,
@@ -178,11 +178,13 @@ class Player:
         }[kind]
         while True:
             try:
-                return await make()
-            except ConflictError:
-                return None
+                await make()
+            except ConflictError as error:
+                return f"{type(error).__name__}: {error}"
             except InternalError:
                 await asyncio.sleep(AGAIN)
+            else:
+                return ""
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +308,7 @@ async def _agent(runtime: AgentRuntime, folder: Path) -> str:
 async def play(folder: Path, number: int) -> None:
     """Keep so many sessions in flight, until the file ``stop`` says that no more shall begin."""
     setting = Setting.load(folder)
-    client = await connect_client(setting.address, timeout=timedelta(seconds=30))
+    client = await connected(setting.address)
     owner = Owner(setting.workspace, "ada")
     runtime = AgentRuntime(client, owner=owner, task_queue=setting.queue)
     agent = await _agent(runtime, folder)
@@ -339,8 +341,3 @@ async def play(folder: Path, number: int) -> None:
     await asyncio.gather(*running)
     (folder / f"client-{number}.finished").touch()
     await runtime.close()
-
-
-if __name__ == "__main__":
-    tied()
-    asyncio.run(play(Path(sys.argv[1]), int(sys.argv[2])))

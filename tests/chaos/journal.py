@@ -64,6 +64,8 @@ class Done(Line):
     """A move of a client's script was made."""
 
     move: int
+    reason: str = ""
+    """Why it was refused, if it was."""
 
 
 class Seen(Line):

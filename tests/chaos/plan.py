@@ -219,13 +219,13 @@ def _shuffled(chance: random.Random) -> list[tuple[str, Signal]]:
     return pairs
 
 
-def every_point(seed: int) -> Iterator[Blow]:
+def every_point(seed: int, mix: Mix) -> Iterator[Blow]:
     """Each named step once with SIGKILL, as fast as the sessions get there."""
     chance = random.Random(f"{seed}/points")
     points = list(POINTS)
     chance.shuffle(points)
     for point in points:
-        yield Blow("step", "KILL", 0.6, point)
+        yield Blow("step", "KILL", mix.mean_pause / 2, point)
 
 
 @dataclass(frozen=True)

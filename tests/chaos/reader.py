@@ -1,21 +1,19 @@
-"""A reader in a process of its own: ``python -m tests.chaos.reader FOLDER NAME``.
+"""A reader in a process of its own, for the nursery.
 
 It follows every session from where its file ends, so that a restart must neither lose nor repeat an event.
 """
 
 import asyncio
-import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 
 from tests.chaos.journal import Journal, Seen, read
-from tests.chaos.life import tied
+from tests.chaos.life import connected
 from tests.chaos.plan import Setting
 
-from sojourn.client import AgentRuntime, connect_client
+from sojourn.client import AgentRuntime
 from sojourn.types import Event, Owner, SessionTerminated, SojournError
 
 LOOK = 0.1
@@ -49,7 +47,7 @@ async def follow(runtime: AgentRuntime, session_id: str, path: Path) -> None:
 async def watch(folder: Path, name: str) -> None:
     """Follow whatever session begins."""
     setting = Setting.load(folder)
-    client = await connect_client(setting.address, timeout=timedelta(seconds=30))
+    client = await connected(setting.address)
     runtime = AgentRuntime(client, owner=Owner(setting.workspace, "ada"), task_queue=setting.queue)
     following: dict[str, asyncio.Task[None]] = {}
     while True:
@@ -61,8 +59,3 @@ async def watch(folder: Path, name: str) -> None:
             if task.done():
                 task.result()
         await asyncio.sleep(LOOK)
-
-
-if __name__ == "__main__":
-    tied()
-    asyncio.run(watch(Path(sys.argv[1]), sys.argv[2]))

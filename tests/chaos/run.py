@@ -11,12 +11,13 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 from tests.chaos.campaign import Campaign, Outcome, Size
-from tests.chaos.plan import POINTS, Mix, blows, every_point
+from tests.chaos.plan import Mix, blows, every_point
 from tests.chaos.report import figures, show, write
 
 
@@ -41,6 +42,7 @@ def _arguments() -> argparse.Namespace:
         "--seed", type=int, default=secrets.randbelow(10**6), help="replays a plan (default: by chance)"
     )
     parser.add_argument("--steps", action="store_true", help="begin with a kill at every named step")
+    parser.add_argument("--steps-only", action="store_true", help="end when every named step has had its kill")
     parser.add_argument(
         "--pause", type=float, default=Mix().mean_pause, help="mean seconds between kills (%(default)s)"
     )
@@ -52,8 +54,11 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> Outcome:
-    kills = len(POINTS) if arguments.steps and not arguments.kills else arguments.kills
-    size = Size(kills, arguments.seconds, workers=arguments.workers, in_flight=arguments.in_flight)
+    seed, mix = arguments.seed, Mix(mean_pause=arguments.pause)
+    size = Size(arguments.kills, arguments.seconds, workers=arguments.workers, in_flight=arguments.in_flight)
+    plan = chain(every_point(seed, mix), blows(seed, mix)) if arguments.steps else blows(seed, mix)
+    if arguments.steps_only:
+        size, plan = replace(size, kills=10**6, armed=4, stale=10**6), every_point(seed, mix)
     last = time.monotonic()
     with console.status("starting") as status:
 
@@ -64,9 +69,7 @@ async def _run(arguments: argparse.Namespace, folder: Path, console: Console) ->
                 last = time.monotonic()
                 console.print(text)
 
-        campaign = Campaign(arguments.seed, size, folder, say=say)
-        plan = blows(arguments.seed, Mix(mean_pause=arguments.pause))
-        return await campaign.run(chain(every_point(arguments.seed), plan) if arguments.steps else plan)
+        return await Campaign(seed, size, folder, say=say).run(plan)
 
 
 def _verdict(console: Console, outcome: Outcome, folder: Path, arguments: argparse.Namespace) -> int:
@@ -80,8 +83,9 @@ def _verdict(console: Console, outcome: Outcome, folder: Path, arguments: argpar
     for finding in outcome.findings:
         console.print(f"  ✗ {finding.session} {finding.text}", style="red")
     console.print(f"{len(outcome.findings)} findings; evidence: {folder}", style="bold red")
-    given = f"--seed {arguments.seed} --kills {arguments.kills} --pause {arguments.pause}"
-    console.print(f"again: python -m tests.chaos.run {given}{' --steps' if arguments.steps else ''}")
+    given = [text for text in sys.argv[1:] if text != "--keep"]
+    seeded = [] if "--seed" in given else ["--seed", str(arguments.seed)]
+    console.print(f"again: python -m tests.chaos.run {' '.join([*seeded, *given])}")
     return 1
 
 

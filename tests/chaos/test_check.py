@@ -205,7 +205,7 @@ _SPOILT: dict[str, tuple[Callable[[], Evidence], str]] = {
         lambda: replace(_sound(), deaths=[]),
         "neither its worker nor the server was lost",
     ),
-    "a repeatable call given up": (lambda: _outcome("again", "unknown"), "was given up after 1 attempts"),
+    "a repeatable call given up": (lambda: _outcome("again", "unknown"), "may be repeated and was given up"),
     "an effect without permission": (
         lambda: replace(_sound(_without(UserToolConfirmation)), sent=_sound().sent[:4]),
         "wire asked ran without permission",
