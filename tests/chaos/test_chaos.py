@@ -35,9 +35,9 @@ async def _run(output: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path) -> None:
-    size = ("--seconds", "120", "--pause", "0.6", "--workers", "3", "--in-flight", "5")
+    size = ("--seconds", "240", "--pause", "0.4", "--workers", "3", "--in-flight", "5")
 
     found = await _run(tmp_path / "figures.json", "--steps-only", "--seed", "3", *size)
 
@@ -45,7 +45,7 @@ async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path)
     assert found["findings"] == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_everything_killed_by_chance_loses_nothing(tmp_path: Path) -> None:
     """Another seed each time. A failure prints it; `--seed` meets the same plan again."""
     size = ("--kills", "12", "--seconds", "15", "--in-flight", "3")
