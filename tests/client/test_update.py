@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from tests.conftest import Stage
 
 TASK_FAILURE = "Unable to perform workflow execution update due to unexpected workflow task failure."
+FAILED_STATE = "Unable to perform workflow execution update due to Workflow Task in failed state."
 
 LOST = [
     (RPCStatusCode.FAILED_PRECONDITION, TASK_FAILURE),
+    (RPCStatusCode.FAILED_PRECONDITION, FAILED_STATE),
     (RPCStatusCode.ABORTED, "workflow update was aborted by closing workflow"),
     (RPCStatusCode.NOT_FOUND, "update with ID one not found"),
 ]
