@@ -71,7 +71,8 @@ async def is_dropped(error: RPCError, handle: WorkflowHandle[Any, Any]) -> bool:
 
     The server keeps an update that nobody has accepted in memory only. It is lost with a workflow task that has to be
     done again (a signal comes in while a run gives way to the next, or ends), with a run that closes, and with the
-    server itself; and it takes none while the workflow's task has failed several times, as when workers keep dying: an update that is "not found" then means nothing as long as the workflow is there.
+    server itself: an update that is "not found" then means nothing as long as the workflow is there. And the server
+    takes none while the workflow's task has failed several times, as when workers keep dying.
     """
     if error.status is RPCStatusCode.NOT_FOUND:
         return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
