@@ -40,7 +40,7 @@ class Size:
     clients: int = 2
     in_flight: int = 10
     """Sessions at the same time, per client."""
-    armed: int = 2
+    armed: int = 4
     """Steps that wait for a worker to come to them, at the same time."""
     stale: float = 6.0
     """Seconds after which a step that nobody came to is taken back; another may be luckier."""

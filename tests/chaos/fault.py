@@ -165,7 +165,7 @@ def _kind(input: ExecuteActivityInput) -> str:
     record = input.args[0] if input.args else None
     if isinstance(record, RunToolInput):
         return kind(record.name)
-    return {"call_model": "model", "export_run": "export"}.get(name, name)
+    return {"call_model": "model", "export_runs": "export", "compact_context": "compact"}.get(name, name)
 
 
 def _session() -> str:

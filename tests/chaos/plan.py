@@ -65,7 +65,8 @@ def _say(order: Order) -> Move:
 
 
 def _plain(chance: random.Random) -> list[Move]:
-    return [_say(Order(words=chance.randint(1, 8), pace=chance.choice((0, 0.1)))), Move(kind="settle")]
+    order = Order(words=chance.randint(1, 8), pace=chance.choice((0, 0.1)), big=chance.random() < 0.4)
+    return [_say(order), Move(kind="settle")]
 
 
 def _calls(chance: random.Random) -> list[Move]:
@@ -77,7 +78,8 @@ def _calls(chance: random.Random) -> list[Move]:
         )
         for _ in range(chance.randint(1, 3))
     )
-    return [_say(Order(words=3, pace=chance.choice((0, 0.05)), steps=steps)), Move(kind="settle")]
+    order = Order(words=3, pace=chance.choice((0, 0.05)), steps=steps, big=chance.random() < 0.4)
+    return [_say(order), Move(kind="settle")]
 
 
 def _queue(chance: random.Random) -> list[Move]:
@@ -140,6 +142,7 @@ Signal = Literal["KILL", "TERM"]
 
 _CALLS = ("model.begin", "model.stream", "model.end", "model.reported")
 _TOOLS = tuple(f"{kind}.{step}" for kind in ("once", "repeat") for step in ("begin", "effect", "end", "reported"))
+_COMPACTION = ("compact.begin", "compact.end", "compact.reported")
 _TASKS = (
     "task.first",
     "task.message",
@@ -162,7 +165,7 @@ _EXPORT = ("export.begin", "export.run", "export.end", "export.reported", "expor
 EXPORTS = (Path(__file__).parents[2] / "workflows" / "sojourn" / "workflows" / "export.py").exists()
 """Whether closed runs are exported."""
 
-POINTS: tuple[str, ...] = (*_CALLS, *_TOOLS, *_TASKS, *(_EXPORT if EXPORTS else ()))
+POINTS: tuple[str, ...] = (*_CALLS, *_TOOLS, *_COMPACTION, *_TASKS, *(_EXPORT if EXPORTS else ()))
 """Where a worker can be made to end itself. A point of a workflow task lies after its code ran and before the server
 hears of it; ``reported`` lies a few milliseconds after the server may have heard."""
 

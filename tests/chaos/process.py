@@ -1,6 +1,7 @@
 """The processes of a campaign: started here, ended by their ids, started again."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -171,6 +172,12 @@ class OurChild(Child):
         return await self._nursery.bear(self.role, self.name)
 
 
+def _end_with_parent() -> None:
+    """On Linux, end with the supervisor even when that is killed (``PR_SET_PDEATHSIG``)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 class ServerChild(Child):
     """The Temporal server on its database file."""
 
@@ -184,7 +191,9 @@ class ServerChild(Child):
     async def born(self) -> Life:
         self._output.parent.mkdir(exist_ok=True)
         with self._output.open("ab") as output:
-            return await asyncio.create_subprocess_exec(*self._command, stdout=output, stderr=output)
+            return await asyncio.create_subprocess_exec(
+                *self._command, stdout=output, stderr=output, preexec_fn=_end_with_parent
+            )
 
     async def ready(self, *, seconds: float = 60) -> Client:
         """Wait until it answers, and knows our search attributes."""

@@ -14,7 +14,8 @@ from sojourn.activities.conversation import AssistantTurn, UserTurn
 from sojourn.activities.model import ModelRequest
 from sojourn.activities.tool import Tool, tool
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
-from sojourn.types import AgentDefinition, CustomTool, FunctionTool, Limits, ModelRef, PermissionPolicy, text_of
+from sojourn.types import AgentDefinition, CustomTool, FunctionTool, Limits, ModelRef, Usage, text_of
+from sojourn.types.agent import Compaction
 
 SCRIPT = "chaos"
 AGENT = "chaos"
@@ -22,6 +23,8 @@ AGENT = "chaos"
 REPEATABLE = ("reserve", "search")
 """Tools that are safe to repeat; all others may be attempted once only."""
 CUSTOM = "sign"
+WINDOW = 1000
+"""Tokens of the model's window."""
 ASKS = "wire"
 DENIED = "destroy"
 
@@ -47,6 +50,8 @@ class Order(BaseModel):
     """Attempts of the first step that fail."""
     stall: bool = False
     """Never finish the first step."""
+    big: bool = False
+    """Use so many tokens in the last step that the context is compacted before the next turn."""
 
 
 def play(request: ModelRequest) -> ScriptedTurn:
@@ -63,6 +68,7 @@ def play(request: ModelRequest) -> ScriptedTurn:
         calls=[_call(each) for each in order.steps[step]] if step < len(order.steps) else (),
         failure=ScriptedFailure(attempts=order.failures, retry_after=timedelta(milliseconds=200)) if first else None,
         stall=order.stall and first,
+        usage=Usage(input_tokens=WINDOW if order.big and step >= len(order.steps) else 10, output_tokens=5),
     )
 
 
@@ -144,6 +150,6 @@ def definition() -> AgentDefinition:
             *(FunctionTool(name=name) for name in (*REPEATABLE, "charge", "post", ASKS, DENIED)),
             CustomTool(name=CUSTOM, description="Signs.", input_schema=schema),
         ),
-        permission_policy=PermissionPolicy(),
+        compaction=Compaction(window_tokens=WINDOW, keep=0),
         limits=Limits(retry_interval=timedelta(milliseconds=200), model_attempts=20),
     )
