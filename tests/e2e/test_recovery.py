@@ -237,6 +237,22 @@ async def test_a_worker_killed_in_the_middle_of_a_tool_that_must_not_be_repeated
     await _goes_on(probe, 2)
 
 
+async def test_a_repeatable_tool_that_is_interrupted_while_its_worker_is_gone(stage: "Stage", fleet: Fleet) -> None:
+    worker = await fleet.start("work")
+    probe = await _session(stage)
+    await probe.session.send("repeatable")
+    await fleet.began("repeatable")
+
+    await fleet.kill(worker)
+    await probe.session.interrupt()
+    await fleet.start("work")
+    await probe.idle(reason="end_turn")
+
+    (result,) = probe.of(AgentToolResult)
+    assert result.outcome == "interrupted"
+    await _goes_on(probe, 2)
+
+
 async def test_a_worker_killed_while_the_session_is_parked(stage: "Stage", fleet: Fleet) -> None:
     worker = await fleet.start("work")
     probe = await _session(stage, policy=PermissionPolicy(default="ask"))

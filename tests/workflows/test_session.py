@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from sojourn.client.session import TASK_TIMEOUT
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     AgentMessage,
@@ -320,3 +321,12 @@ async def test_an_empty_answer_ends_the_turn(stage: "Stage") -> None:
     assert isinstance(answer, AgentMessage)
     assert answer.text == ""
     assert probe.texts() == []
+
+
+async def test_a_workflow_task_whose_worker_died_is_given_away_soon(stage: "Stage") -> None:
+    probe = await stage.session()
+
+    described = await stage.client.get_workflow_handle(probe.workflow_id).describe()
+
+    timeout = described.raw_description.execution_config.default_workflow_task_timeout.ToTimedelta()
+    assert timeout == TASK_TIMEOUT

@@ -332,3 +332,28 @@ async def test_a_hanging_tool_does_not_hold_up_its_neighbour(stage: "Stage") -> 
     await probe.idle()
 
     assert [name for name in probe.results()] == ["quick", "hang"]
+
+
+async def test_a_repeatable_tool_outlasts_many_lost_workers(stage: "Stage", played: "type[PlayedModel]") -> None:
+    attempts: list[int] = []
+    begun, enough = asyncio.Event(), 7
+
+    @tool(idempotent=True)
+    async def store(call: ToolContext) -> str:
+        attempts.append(call.attempt)
+        begun.set()
+        if len(attempts) < enough:
+            await asyncio.Event().wait()
+        return "stored"
+
+    probe = await stage.session(script=played(ScriptedTurn(calls=[ScriptedCall("store")]), DONE), tools=[store])
+    await probe.session.send("go")
+    for _ in range(enough - 1):
+        await begun.wait()
+        begun.clear()
+        await stage.stop(stage.workers[0])
+        await stage.work(played(DONE), tools=[store])
+    await probe.idle()
+
+    assert attempts == list(range(1, enough + 1))
+    assert probe.results()["store"].outcome == "ok"

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.activities.conversation import Conversation
-from sojourn.types.chain import ChainReader
+from sojourn.types.chain import TRANSIENT, ChainReader
 from sojourn.types.error import CheckpointError
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
@@ -30,6 +30,10 @@ from sojourn.types.session import SessionInput
 
 _PATIENCE = timedelta(seconds=10)
 """What is looked for exists already, so a read that waits this long means that the log is not what we think it is."""
+
+_OUTAGE = timedelta(seconds=60)
+"""How long a server may be away while an activity reads."""
+_AGAIN = timedelta(milliseconds=200)
 
 
 class SessionLog:
@@ -125,7 +129,7 @@ class SessionLog:
         reader = self._reader or ChainReader(self._client, self._workflow_id, run_id)
         run = reader.run
         try:
-            records = await reader.read(wait=_PATIENCE)
+            records = await _read_on(reader)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 # Perhaps the session was deleted and another has its id: the next attempt reads from the beginning.
@@ -182,6 +186,18 @@ def _identity(record: Record) -> tuple[type[Record], EventId] | None:
             return type(record), record.tool_use_id
         case _:
             return None
+
+
+async def _read_on(reader: ChainReader) -> list[Stored] | None:
+    """The next page, also from a server that is away for a while: a tool that runs once must not be lost to that."""
+    end = asyncio.get_running_loop().time() + _OUTAGE.total_seconds()
+    while True:
+        try:
+            return await reader.read(wait=_PATIENCE)
+        except RPCError as error:
+            if error.status not in TRANSIENT or asyncio.get_running_loop().time() > end:
+                raise
+        await asyncio.sleep(_AGAIN.total_seconds())
 
 
 class SessionLogs:

@@ -122,10 +122,28 @@ async def embedded_server(
         raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
     async with environment:
         address = environment.client.service_client.config.target_host
-        await _prepare_namespace(environment.client, objects)
+        await prepare_namespace(environment.client, objects)
         yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
+
+
+def server_command(*, data: Path, port: int) -> list[str]:
+    """The command line of a server with the settings of the embedded one, for those who start the process themselves.
+
+    Such a server knows no object store until a client is told of one by `prepare_namespace`.
+
+    Args:
+        data: Folder for the database; it must exist.
+        port: Port of the gRPC frontend.
+
+    Raises:
+        ServerNotReadyError: There is no `temporal` command.
+    """
+    attributes = [part for key in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{key.name}=Keyword")]
+    place = ["--ip", "127.0.0.1", "--port", str(port), "--db-filename", str(data / "temporal.db")]
+    start = [temporal_binary(), "server", "start-dev", "--headless", "--log-level", "error"]
+    return [*start, *place, *attributes, *_arguments(persistent=True)]
 
 
 # Runs between fork and exec: gives the server a process group of its own, and an end when its parent ends.
@@ -158,7 +176,7 @@ def _launcher(binary: str, *, detached: bool) -> Generator[str, None, None]:
         yield str(launcher) if os.access(launcher, os.X_OK) else binary
 
 
-async def _prepare_namespace(client: Client, store: Store) -> None:
+async def prepare_namespace(client: Client, store: Store) -> None:
     """Keep closed runs, which the dev server forgets after a day, and tell other processes where the store is."""
     request = UpdateNamespaceRequest(namespace=client.namespace)
     request.config.workflow_execution_retention_ttl.FromTimedelta(_RETENTION)

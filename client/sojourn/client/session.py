@@ -77,6 +77,11 @@ from sojourn.types.session import (
 
 _NAMESPACE = uuid.UUID("5a6f6a6f-7572-5e00-8000-7369676e616c")
 
+
+TASK_TIMEOUT = timedelta(seconds=5)
+"""After so long a workflow task whose worker died in the middle of it goes to another. A task takes milliseconds, the
+replay of the longest run about half a second (temporal.md §3.7); the server's default is ten seconds."""
+
 _AT_ONCE = timedelta(seconds=5)
 
 
@@ -162,6 +167,7 @@ class SessionStore:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_attributes(input, status),
                 memo={TITLE_MEMO: input.title, METADATA_MEMO: input.metadata},
+                task_timeout=TASK_TIMEOUT,
                 static_summary=input.title or f"session of {input.agent.name}",
                 start_signal=USER_EVENTS_SIGNAL if events else None,
                 start_signal_args=[signal] if events else [],

@@ -8,12 +8,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from sojourn.client.answer import target
 from sojourn.client.poll import LONGEST_PAUSE, SHORT_POLL, PollBudget
 from sojourn.client.preview import PreviewWatch
-from sojourn.types.chain import ChainReader
+from sojourn.types.chain import TRANSIENT, ChainReader
 from sojourn.types.event import (
     AgentToolResult,
     AgentToolUse,
@@ -36,14 +36,6 @@ logger = logging.getLogger("sojourn.client")
 
 RING = 512
 """Events kept for followers; one that is further behind reads the log again by itself."""
-
-_TRANSIENT = (
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-    RPCStatusCode.UNKNOWN,
-    RPCStatusCode.INTERNAL,
-    RPCStatusCode.ABORTED,
-)
 
 
 class SessionTail:
@@ -186,7 +178,7 @@ class SessionTail:
         try:
             return await self._poll()
         except RPCError as error:
-            if error.status not in _TRANSIENT:
+            if error.status not in TRANSIENT:
                 raise
             logger.warning("following a session failed and is tried again: %s", error.message)
             return False

@@ -2,12 +2,12 @@
 
 import asyncio
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.failure import translated
@@ -56,7 +56,7 @@ async def execute_update(
                         found: R = await handle.execute_update(name, args=arguments, result_type=result)
                         return found
                     except RPCError as error:
-                        if not _is_dropped(error):
+                        if not await is_dropped(error, handle):
                             raise
                     await asyncio.sleep(0.02)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
@@ -66,12 +66,19 @@ async def execute_update(
             raise WorkerUnavailableError(task_queue) from None
 
 
-def _is_dropped(error: RPCError) -> bool:
-    """Whether the update was lost, unseen, with a workflow task that has to be done again.
+async def is_dropped(error: RPCError, handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether the update was lost, unseen, and may be sent again.
 
-    That happens to a run that gives way to the next, or ends, while a signal comes in.
+    The server keeps an update that nobody has accepted in memory only. It is lost with a workflow task that has to be
+    done again (a signal comes in while a run gives way to the next, or ends), with a run that closes, and with the
+    server itself: an update that is "not found" then means nothing as long as the workflow is there. And the server
+    takes none while the workflow's task has failed several times, as when workers keep dying.
     """
-    return error.status is RPCStatusCode.FAILED_PRECONDITION and "workflow task failure" in error.message
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+    if error.status is RPCStatusCode.FAILED_PRECONDITION:
+        return "workflow task" in error.message.lower()
+    return error.status is RPCStatusCode.ABORTED
 
 
 async def has_worker(client: Client, task_queue: str) -> bool:

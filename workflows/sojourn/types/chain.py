@@ -22,6 +22,15 @@ from sojourn.types.error import CheckpointError
 from sojourn.types.history import RunDecoder, Stored
 from sojourn.types.store import STORE_VARIABLE
 
+TRANSIENT = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.ABORTED,
+)
+"""Failures of reading that pass by themselves, such as those of a server that is being restarted."""
+
 LONG_POLL = timedelta(seconds=30)
 """Longer than the 20 s after which the server itself ends a long poll."""
 

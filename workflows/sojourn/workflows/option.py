@@ -13,9 +13,12 @@ MODEL_RETRY = RetryPolicy(
 """For lost workers only: what the model's provider answers is never retried by the server but by the turn, visibly."""
 
 REPEATED_TOOL = RetryPolicy(
-    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=5
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=30
 )
-"""An idempotent tool is run again when its worker was lost; it gets the same key each time."""
+"""An idempotent tool is run again when its worker was lost; it gets the same key each time.
+
+Minutes of crashing workers are outlasted; a call that itself brings down every worker is given up in the end.
+"""
 
 ONCE = RetryPolicy(maximum_attempts=1)
 """Any other tool is attempted once; a lost attempt becomes the result "outcome unknown"."""

@@ -385,7 +385,9 @@ class Turn:
         try:
             result = await self._tracked(handle)
         except ActivityError as error:
-            self._settle(call, call.result(tool_outcome(error)))
+            # What may be repeated and was to be stopped anyway needs no check before it is tried again.
+            stopped = self._interrupted and call.idempotent
+            self._settle(call, call.result("interrupted" if stopped else tool_outcome(error)))
         else:
             self._journal.count(result)
             call.settled = True

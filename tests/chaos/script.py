@@ -1,0 +1,155 @@
+"""What the scripted model and its tools do: as a message orders it, in JSON."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from tests.chaos.journal import Effect, Journal
+
+from sojourn.activities.context import ToolContext
+from sojourn.activities.conversation import AssistantTurn, UserTurn
+from sojourn.activities.model import ModelRequest
+from sojourn.activities.tool import Tool, tool
+from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
+from sojourn.types import AgentDefinition, CustomTool, FunctionTool, Limits, ModelRef, Usage, text_of
+from sojourn.types.agent import Compaction
+
+SCRIPT = "chaos"
+AGENT = "chaos"
+
+REPEATABLE = ("reserve", "search")
+"""Tools that are safe to repeat; all others may be attempted once only."""
+CUSTOM = "sign"
+WINDOW = 1000
+"""Tokens of the model's window."""
+ASKS = "wire"
+DENIED = "destroy"
+
+
+class Ordered(BaseModel):
+    """A tool call that the model shall make."""
+
+    model_config = ConfigDict(frozen=True)
+    tool: str
+    seconds: float = 0
+
+
+class Order(BaseModel):
+    """What one message makes the model do."""
+
+    model_config = ConfigDict(frozen=True)
+    words: int = 3
+    pace: float = 0
+    """Seconds between two words."""
+    steps: tuple[tuple[Ordered, ...], ...] = ()
+    """The tool calls of each model step before the last."""
+    failures: int = 0
+    """Attempts of the first step that fail."""
+    stall: bool = False
+    """Never finish the first step."""
+    big: bool = False
+    """Use so many tokens in the last step that the context is compacted before the next turn."""
+
+
+def play(request: ModelRequest) -> ScriptedTurn:
+    """The model's next step: the order is the latest message, the step the number of answers since."""
+    place = max(place for place, message in enumerate(request.messages) if isinstance(message, UserTurn))
+    message = request.messages[place]
+    assert isinstance(message, UserTurn)
+    order = Order.model_validate_json(text_of(message.content).rpartition("\n")[2])
+    step = sum(isinstance(each, AssistantTurn) for each in request.messages[place:])
+    first = step == 0
+    return ScriptedTurn(
+        text=" ".join(f"word{number}" for number in range(order.words)),
+        chunk_delay=timedelta(seconds=order.pace),
+        calls=[_call(each) for each in order.steps[step]] if step < len(order.steps) else (),
+        failure=ScriptedFailure(attempts=order.failures, retry_after=timedelta(milliseconds=200)) if first else None,
+        stall=order.stall and first,
+        usage=Usage(input_tokens=WINDOW if order.big and step >= len(order.steps) else 10, output_tokens=5),
+    )
+
+
+def _call(ordered: Ordered) -> ScriptedCall:
+    return ScriptedCall(ordered.tool, {"seconds": ordered.seconds})
+
+
+def tools(ledger: Journal, struck: Callable[[str, str], None]) -> list[Tool]:
+    """The tools, with a ledger outside for their effects.
+
+    Args:
+        ledger: Where an effect is written.
+        struck: Called right after an effect with the tool's kind and the session; it may not return.
+    """
+
+    def effect(name: str, call: ToolContext) -> None:
+        ledger.write(
+            Effect(
+                session=call.session_id,
+                tool=name,
+                key=call.tool_use_id,
+                attempt=call.attempt,
+                pid=os.getpid(),
+                at=time.time(),
+            )
+        )
+        struck(f"{kind(name)}.effect", call.session_id)
+
+    @tool(idempotent=True)
+    async def reserve(seconds: float, call: ToolContext) -> str:
+        effect("reserve", call)
+        await asyncio.sleep(seconds)
+        return "reserved"
+
+    @tool(idempotent=True)
+    def search(seconds: float, call: ToolContext) -> str:
+        effect("search", call)
+        call.sleep_blocking(timedelta(seconds=seconds))
+        return "found"
+
+    @tool
+    async def charge(seconds: float, call: ToolContext) -> str:
+        effect("charge", call)
+        await asyncio.sleep(seconds)
+        return "charged"
+
+    @tool
+    def post(seconds: float, call: ToolContext) -> str:
+        effect("post", call)
+        call.sleep_blocking(timedelta(seconds=seconds))
+        return "posted"
+
+    @tool(permission="ask")
+    async def wire(seconds: float, call: ToolContext) -> str:
+        effect("wire", call)
+        await asyncio.sleep(seconds)
+        return "wired"
+
+    @tool(permission="deny")
+    async def destroy(seconds: float, call: ToolContext) -> str:
+        effect("destroy", call)
+        return "destroyed"
+
+    return [reserve, search, charge, post, wire, destroy]
+
+
+def kind(name: str) -> str:
+    """How kill points call a tool: ``repeat`` or ``once``."""
+    return "repeat" if name in REPEATABLE else "once"
+
+
+def definition() -> AgentDefinition:
+    """The agent of all sessions."""
+    schema: dict[str, JsonValue] = {"type": "object", "properties": {"seconds": {"type": "number"}}}
+    return AgentDefinition(
+        name=AGENT,
+        model=ModelRef.of(f"scripted:{SCRIPT}"),
+        tools=(
+            *(FunctionTool(name=name) for name in (*REPEATABLE, "charge", "post", ASKS, DENIED)),
+            CustomTool(name=CUSTOM, description="Signs.", input_schema=schema),
+        ),
+        compaction=Compaction(window_tokens=WINDOW, keep=0),
+        limits=Limits(retry_interval=timedelta(milliseconds=200), model_attempts=20),
+    )
