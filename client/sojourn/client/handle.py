@@ -24,6 +24,7 @@ from sojourn.types.preview import Preview
 from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionStatus, UpdateSessionInput
 
 if TYPE_CHECKING:
+    from sojourn.client.registry import AgentRegistry
     from sojourn.client.runtime import AgentRuntime
 
 ToolUse = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse | PendingAction | EventId | str
@@ -32,29 +33,29 @@ ToolUse = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse | PendingAction | 
 class AgentHandle:
     """An agent. See the methods of `AgentRuntime` for errors."""
 
-    def __init__(self, runtime: "AgentRuntime", id: AgentId, owner: Owner) -> None:
+    def __init__(self, registry: "AgentRegistry", id: AgentId, owner: Owner) -> None:
         self.id = id
         self.owner = owner
-        self._runtime = runtime
+        self._registry = registry
 
     def __repr__(self) -> str:
         return f"AgentHandle({self.id!r})"
 
     async def get(self, *, version: int | None = None) -> AgentVersion:
         """One version, the latest by default."""
-        return await self._runtime.get_agent(self, version=version)
+        return await self._registry.get_agent(self, version=version)
 
     async def versions(self) -> list[AgentVersion]:
         """All versions, newest first."""
-        return await self._runtime.agent_versions(self)
+        return await self._registry.agent_versions(self)
 
     async def update(self, definition: AgentDefinition, *, version: int | None = None) -> AgentVersion:
         """Store a new version; with ``version``, only if that is still the latest."""
-        return await self._runtime.update_agent(self, definition, version=version)
+        return await self._registry.update_agent(self, definition, version=version)
 
     async def archive(self) -> None:
         """Refuse new sessions and versions."""
-        await self._runtime.archive_agent(self)
+        await self._registry.archive_agent(self)
 
 
 class SessionHandle:

@@ -11,26 +11,26 @@ from temporalio.client import Client, Plugin
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
-from sojourn.client.agent import AgentStore
 from sojourn.client.archived import SessionFilter
 from sojourn.client.connection import connect_client
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
-from sojourn.client.handle import AgentHandle, SessionHandle
+from sojourn.client.handle import SessionHandle
 from sojourn.client.listing import Page
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
+from sojourn.client.registry import Agent, AgentRegistry
 from sojourn.client.session import SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
-from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
+from sojourn.types.agent import AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
-from sojourn.types.id import AgentId, SessionId
+from sojourn.types.id import SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
@@ -48,10 +48,9 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 Session = SessionHandle | SessionId | str
-Agent = AgentHandle | AgentVersion | AgentId | str
 
 
-class AgentRuntime:
+class AgentRuntime(AgentRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -69,11 +68,10 @@ class AgentRuntime:
             task_queue: Where the workers are.
             long_polls: Long polls this process may hold; keep all processes together under the server's limit.
         """
+        super().__init__(client, owner=owner or Owner(), task_queue=task_queue)
         self.client = client
-        self.owner = owner or Owner()
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
-        self._agents = AgentStore(client, task_queue=task_queue)
         self._sessions = SessionStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
 
@@ -155,82 +153,6 @@ class AgentRuntime:
         await self._logs.close()
         # The SDK's threads let go of cancelled calls a moment later; a process that exits before may abort (exit 134).
         await asyncio.sleep(0.1)
-
-    # --- agents ----------------------------------------------------------------------------------------------------
-
-    async def create(self, definition: AgentDefinition, *, owner: Owner | None = None) -> AgentHandle:
-        """Store a new agent in the owner's workspace, as version 1."""
-        owner = owner or self.owner
-        made = await self._agents.create(definition, workspace=owner.workspace)
-        return AgentHandle(self, made.id, owner)
-
-    def agent(self, agent_id: AgentId | str, *, owner: Owner | None = None) -> AgentHandle:
-        """A handle on an agent that exists; nothing is looked up."""
-        return AgentHandle(self, AgentId(agent_id), owner or self.owner)
-
-    async def get_agent(self, agent: Agent, *, version: int | None = None, owner: Owner | None = None) -> AgentVersion:
-        """One version of an agent, the latest by default.
-
-        Raises:
-            AgentNotFoundError: There is no such agent, or no such version of it, in the workspace.
-        """
-        agent_id, owner = self._agent(agent, owner)
-        return await self._agents.get(agent_id, workspace=owner.workspace, version=version)
-
-    async def agent_versions(self, agent: Agent, *, owner: Owner | None = None) -> list[AgentVersion]:
-        """All versions, newest first.
-
-        Raises:
-            AgentNotFoundError: There is no such agent in the workspace.
-        """
-        agent_id, owner = self._agent(agent, owner)
-        return await self._agents.versions(agent_id, workspace=owner.workspace)
-
-    async def update_agent(
-        self, agent: Agent, definition: AgentDefinition, *, version: int | None = None, owner: Owner | None = None
-    ) -> AgentVersion:
-        """Store a new version; one that differs in nothing stays the same version. Running sessions keep theirs.
-
-        Args:
-            agent: Which agent.
-            definition: The whole new definition.
-            version: The version that was read before; another one by now is refused. ``None``: last write wins.
-            owner: Whose; by default the handle's or the runtime's.
-
-        Raises:
-            AgentArchivedError: It takes no new versions.
-            AgentNotFoundError: There is no such agent in the workspace.
-            VersionConflictError: Somebody else was faster.
-            WorkerUnavailableError: No worker took it in time.
-        """
-        agent_id, owner = self._agent(agent, owner)
-        return await self._agents.update(agent_id, definition, workspace=owner.workspace, version=version)
-
-    async def archive_agent(self, agent: Agent, *, owner: Owner | None = None) -> None:
-        """Refuse new sessions and versions of the agent; sessions that run go on.
-
-        Raises:
-            AgentNotFoundError: There is no such agent in the workspace.
-            WorkerUnavailableError: No worker took it in time.
-        """
-        agent_id, owner = self._agent(agent, owner)
-        await self._agents.archive(agent_id, workspace=owner.workspace)
-
-    async def list_agents(
-        self,
-        *,
-        include_archived: bool = False,
-        limit: int = 20,
-        page: str | None = None,
-        owner: Owner | None = None,
-    ) -> Page[AgentInfo]:
-        """Agents of the owner's workspace, newest first.
-
-        Raises:
-            InvalidRequestError: The limit or the cursor is none.
-        """
-        workspace = (owner or self.owner).workspace
-        return await self._agents.page(workspace=workspace, include_archived=include_archived, limit=limit, cursor=page)
 
     # --- sessions --------------------------------------------------------------------------------------------------
 
@@ -595,8 +517,3 @@ class AgentRuntime:
         if isinstance(session, SessionHandle):
             return session.id, owner or session.owner
         return SessionId(session), owner or self.owner
-
-    def _agent(self, agent: Agent, owner: Owner | None) -> tuple[AgentId, Owner]:
-        if isinstance(agent, AgentHandle):
-            return agent.id, owner or agent.owner
-        return AgentId(agent.id if isinstance(agent, AgentVersion) else agent), owner or self.owner
