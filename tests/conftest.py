@@ -51,8 +51,9 @@ _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
 
 
 @pytest.fixture(scope="session")
-async def server() -> AsyncGenerator[EmbeddedServer, None]:
-    async with embedded_server() as server:
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[EmbeddedServer, None]:
+    # A folder, which the processes that some tests start can reach too.
+    async with embedded_server(store=str(tmp_path_factory.mktemp("store"))) as server:
         yield server
 
 
