@@ -113,8 +113,8 @@ class Campaign:
 
     @property
     def kills(self) -> int:
-        """Deaths so far."""
-        return len(read(self._folder / "deaths.jsonl", Death))
+        """Processes killed so far; a second signal to one that is stopping does not count."""
+        return len({death.pid for death in read(self._folder / "deaths.jsonl", Death)})
 
     def progress(self) -> str:
         """One line on how far it is."""
