@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from temporalio.client import Client
+from temporalio.exceptions import TemporalError
+from temporalio.service import RPCError
 from tests.chaos.check import Evidence, faults
 from tests.chaos.fault import Armory
 from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent, read
@@ -107,11 +109,12 @@ class Campaign:
         finally:
             await asyncio.gather(*(child.stop() for child in reversed(children)))
             await self._nursery.stop()
+            self._say("all processes have ended")
 
     @property
     def kills(self) -> int:
-        """Deaths so far."""
-        return len(read(self._folder / "deaths.jsonl", Death))
+        """Processes killed so far; a second signal to one that is stopping does not count."""
+        return len({death.pid for death in read(self._folder / "deaths.jsonl", Death)})
 
     def progress(self) -> str:
         """One line on how far it is."""
@@ -200,8 +203,9 @@ class Campaign:
 
     async def _judge_one(self, collector: "Collector", plan: SessionPlan, outcome: Outcome) -> None:
         try:
-            evidence = await collector.evidence(plan)
-        except (SojournError, TimeoutError) as error:
+            async with asyncio.timeout(60):
+                evidence = await collector.evidence(plan)
+        except (SojournError, RPCError, TemporalError, TimeoutError) as error:
             outcome.findings.append(Finding(plan.id, f"it cannot be read: {type(error).__name__}: {error}"))
             return
         outcome.evidence.append(evidence)

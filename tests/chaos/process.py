@@ -134,7 +134,8 @@ class Nursery:
         birth: asyncio.Future[_Forked] = asyncio.get_running_loop().create_future()
         self._births.append(birth)
         self._process.stdin.write(f"{role} {name}\n".encode())
-        return await birth
+        # The answer comes even if nobody waits for it any more.
+        return await asyncio.shield(birth)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
