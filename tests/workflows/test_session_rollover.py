@@ -67,12 +67,14 @@ async def test_a_conversation_goes_on_over_many_runs(stage: "Stage", played: "ty
 async def test_counters_are_carried(stage: "Stage") -> None:
     turns = [ScriptedTurn(text="t", usage=Usage(input_tokens=1, output_tokens=2))]
     probe = await stage.session(*turns, roll_over=SOON)
+    created_at = (await probe.session.info()).created_at
 
     for _ in range(4):
         await probe.session.send_and_wait("go")
     await probe.idle(4)
 
     assert await probe.runs() > 1
+    assert (await probe.session.info()).created_at == created_at
     assert probe.of(SessionUsage)[-1].usage == Usage(input_tokens=4, output_tokens=8)
     assert await probe.query(USAGE_QUERY, Usage) == Usage(input_tokens=4, output_tokens=8)
     assert (await probe.query(STATUS_QUERY, StatusReport)).turns == 4

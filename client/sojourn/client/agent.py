@@ -13,7 +13,7 @@ from sojourn.client.listing import Page, condition, list_workflows
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_readable
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentInput, AgentVersion, UpdateAgentInput
-from sojourn.types.described import attribute, memo, started_at
+from sojourn.types.described import attribute, created_at, memo
 from sojourn.types.error import AgentNotFoundError
 from sojourn.types.id import AgentId, new_agent_id, workflow_id
 from sojourn.types.name import (
@@ -142,7 +142,7 @@ class AgentStore:
                 id=AgentId(info.execution.workflow_id.rpartition("/")[2]),
                 name=await memo(self._client, info, AGENT_NAME_MEMO, str) or "",
                 version=await memo(self._client, info, AGENT_VERSION_MEMO, int) or 1,
-                created_at=started_at(info),
+                created_at=await created_at(self._client, info),
                 archived=attribute(info, STATUS_ATTRIBUTE) == "archived",
             )
             for info in found

@@ -12,6 +12,7 @@ from temporalio.converter import decode_typed_search_attributes
 from sojourn.types.id import AgentId, SessionId
 from sojourn.types.name import (
     AGENT_ATTRIBUTE,
+    CREATED_MEMO,
     METADATA_MEMO,
     NO_STOP_REASON,
     STATUS_ATTRIBUTE,
@@ -42,6 +43,11 @@ async def memo(client: Client, info: WorkflowExecutionInfo, key: str, kind: type
 def started_at(info: WorkflowExecutionInfo) -> datetime:
     """When the run began."""
     return info.start_time.ToDatetime(tzinfo=UTC)
+
+
+async def created_at(client: Client, info: WorkflowExecutionInfo) -> datetime:
+    """When the first run of the chain began."""
+    return await memo(client, info, CREATED_MEMO, datetime) or started_at(info)
 
 
 def closed_at(info: WorkflowExecutionInfo) -> datetime | None:
@@ -80,6 +86,6 @@ async def session_info(client: Client, info: WorkflowExecutionInfo) -> SessionIn
         stop_reason=None if reason == NO_STOP_REASON else reason,
         title=await memo(client, info, TITLE_MEMO, str),
         metadata=await memo(client, info, METADATA_MEMO, dict[str, str]) or {},
-        created_at=started_at(info),
+        created_at=await created_at(client, info),
         closed_at=closed_at(info),
     )

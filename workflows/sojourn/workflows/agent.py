@@ -4,6 +4,8 @@ The definitions themselves are in history: the first in the workflow's input, th
 reader can list them without a worker (`sojourn.client`).
 """
 
+from datetime import datetime
+
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
@@ -17,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         AGENT_VERSION_MEMO,
         AGENT_WORKFLOW,
         ARCHIVE_AGENT_UPDATE,
+        CREATED_MEMO,
         STATUS_ATTRIBUTE,
         UPDATE_AGENT_UPDATE,
     )
@@ -43,7 +46,13 @@ class AgentWorkflow:
             self._input.model_copy(
                 update={"definition": self._definition, "version": self._version, "archived": self._archived}
             ),
-            memo={AGENT_NAME_MEMO: self._definition.name, AGENT_VERSION_MEMO: self._version},
+            memo={
+                AGENT_NAME_MEMO: self._definition.name,
+                AGENT_VERSION_MEMO: self._version,
+                CREATED_MEMO: workflow.memo_value(
+                    CREATED_MEMO, default=workflow.info().workflow_start_time, type_hint=datetime
+                ),
+            },
         )
 
     @workflow.update(name=UPDATE_AGENT_UPDATE)

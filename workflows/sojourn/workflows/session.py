@@ -7,6 +7,7 @@ All text stays in history; the workflow holds ids, statuses and counters.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -48,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.name import (
         AGENT_STATE_QUERY,
         ARCHIVE_UPDATE,
+        CREATED_MEMO,
         METADATA_MEMO,
         PAUSE_UPDATE,
         PENDING_ACTIONS_QUERY,
@@ -246,7 +248,13 @@ class SessionWorkflow:
         self._watch.rolls_over()
         following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
         # Without it the next run would show the memo that the first one was started with.
-        memo: dict[str, object] = {TITLE_MEMO: self._title, METADATA_MEMO: self._metadata}
+        memo: dict[str, object] = {
+            TITLE_MEMO: self._title,
+            METADATA_MEMO: self._metadata,
+            CREATED_MEMO: workflow.memo_value(
+                CREATED_MEMO, default=workflow.info().workflow_start_time, type_hint=datetime
+            ),
+        }
         if self._shown_queue:
             memo[QUEUED_MEMO] = len(self._queue)
         if workflow.info().is_target_worker_deployment_version_changed():
