@@ -14,8 +14,8 @@ help: ## Show this list
 demo: $(STAMP) ## Run the demonstration: no account, no key, no server needed
 	$(BIN)/sojourn demo
 
-test: $(STAMP) ## Run the tests
-	$(BIN)/pytest
+test: $(STAMP) ## Run the tests, several at a time: most of them wait
+	$(BIN)/pytest -n 4 --dist worksteal
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
+from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
 
 from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResults, UserTurn
@@ -38,7 +39,7 @@ from sojourn.types import (
     SojournError,
     text_of,
 )
-from sojourn.types.name import AGENT_STATE_QUERY
+from sojourn.types.name import AGENT_STATE_QUERY, STORE_KEY, STORE_MARK_KEY
 from sojourn.types.session import AgentState, SessionResult
 from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server
 
@@ -54,6 +55,10 @@ _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[EmbeddedServer, None]:
     # A folder, which the processes that some tests start can reach too.
     async with embedded_server(store=str(tmp_path_factory.mktemp("store"))) as server:
+        # Some tests bring a store of their own; the namespace names none, so that their workers may start.
+        request = UpdateNamespaceRequest(namespace=server.client.namespace)
+        request.update_info.data.update({STORE_KEY: "", STORE_MARK_KEY: ""})
+        await server.client.workflow_service.update_namespace(request)
         yield server
 
 

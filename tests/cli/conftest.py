@@ -29,9 +29,12 @@ from sojourn.types import (
     RequiresAction,
     SessionIdle,
 )
+from sojourn.types.payload import store_of
 from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
 
-PROGRAM = (sys.executable, "-c", "from sojourn.cli import main; main()")
+# A run of tests in the background has Ctrl-C switched off, and what it starts would inherit that.
+_CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from sojourn.cli import main; main()"
+PROGRAM = (sys.executable, "-c", _CODE)
 TASK_QUEUE = "test-cli"
 PATIENCE = 20
 """Longest wait for anything, in seconds."""
@@ -116,6 +119,8 @@ def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
     keep = {name: value for name, value in keep.items() if not name.endswith("_API_KEY")}
     terminal = {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
     ours = {"SOJOURN_TASK_QUEUE": TASK_QUEUE, "SOJOURN_WORKSPACE": "cli", "SOJOURN_USER": "ada"}
+    if (store := store_of(server.client)) is not None:
+        ours["SOJOURN_STORE_URL"] = store.url
     return {**keep, **ours, **terminal, "TEMPORAL_ADDRESS": server.address, "HOME": str(tmp_path)}
 
 

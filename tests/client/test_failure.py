@@ -133,6 +133,8 @@ def example(kind: type[SojournError]) -> SojournError:
         AgentNotFoundError: AgentNotFoundError("agent_1"),
         AgentArchivedError: AgentArchivedError("agent_1"),
         SessionNotFoundError: MISSING,
+        errors.SessionBusyError: errors.SessionBusyError("sesn_1", reason="is full"),
+        errors.StoreMissingError: errors.StoreMissingError(),
         SessionExistsError: TAKEN,
         ToolCallNotFoundError: ToolCallNotFoundError("sevt_1"),
         ToolCallSettledError: ToolCallSettledError("sevt_1"),

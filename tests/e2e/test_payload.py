@@ -16,6 +16,7 @@ from sojourn.types import (
     AgentToolResult,
     Base64Source,
     CheckpointError,
+    Compaction,
     CustomTool,
     ImageBlock,
     InvalidRequestError,
@@ -91,7 +92,7 @@ async def test_a_message_and_a_tools_result_of_megabytes_reach_the_model_and_the
     async def fetch() -> str:
         return found
 
-    probe = await stage.session(script=model, tools=[fetch])
+    probe = await stage.session(script=model, tools=[fetch], compaction=Compaction(enabled=False))
     await probe.session.send_and_wait(heard)
     await probe.idle()
 

@@ -242,7 +242,7 @@ async def test_a_result_that_is_no_json_gives_an_error_result(stage: "Stage", pl
 
 async def test_a_result_over_the_payload_limit_gives_an_error_result(stage: "Stage") -> None:
     def much() -> str:
-        return "x" * 2_500_000
+        return "x" * 40_000_000
 
     probe = await stage.session(ScriptedTurn(calls=[ScriptedCall("much")]), DONE, tools=[much])
 
@@ -250,7 +250,7 @@ async def test_a_result_over_the_payload_limit_gives_an_error_result(stage: "Sta
     await probe.idle(reason="end_turn")
 
     assert probe.results()["much"].outcome == "error"
-    assert "2,500,0" in probe.results()["much"].text
+    assert "40,000,0" in probe.results()["much"].text
 
 
 async def test_a_tool_that_the_agent_does_not_have_gives_an_error_result(stage: "Stage") -> None:

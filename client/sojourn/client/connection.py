@@ -78,6 +78,8 @@ async def connect_client(
                 runtime=sdk_runtime,
             )
     except (RuntimeError, TimeoutError):
+        # The SDK's threads let go of the call a moment later; a process that exits before may abort (exit 134).
+        await asyncio.sleep(0.1)
         raise ServerUnavailableError(target) from None
     url = store or os.environ.get(STORE_VARIABLE) or await named_store(client)
     return with_store(client, Store.open(url)) if url else client
