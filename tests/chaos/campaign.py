@@ -145,7 +145,7 @@ class Campaign:
             await asyncio.sleep(0.05)
             for name in self._armory.armed():
                 armed = self._folder / "armed" / name
-                if armed.exists() and time.time() - armed.stat().st_mtime > self._size.stale:
+                if _age(armed) > self._size.stale:
                     self._armory.disarm(name)
 
     async def _strike(self, blow: Blow) -> None:
@@ -302,3 +302,11 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _age(path: Path) -> float:
+    """Seconds since the file was written; 0 once it is gone, because a worker took it meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0

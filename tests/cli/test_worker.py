@@ -44,7 +44,10 @@ async def test_worker_without_its_module_is_refused(sojourn: Any) -> None:
     assert "no_such_tools" in ended.error["message"]
 
 
-async def test_up_keeps_sessions_until_the_next_start(start: Any, sojourn: Any, tmp_path: Path) -> None:
+async def test_up_keeps_sessions_until_the_next_start(
+    start: Any, sojourn: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    del environment["SOJOURN_STORE_URL"]
     arguments = ("up", "--data", "kept", "--port", "0", "--ui-port", "0", "--json")
     mine = {"SOJOURN_TASK_QUEUE": "sojourn"}
     async with start(*arguments) as process:
