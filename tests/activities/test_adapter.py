@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +32,6 @@ from sojourn.types.record import AssistantPart, TextPart, ThinkingPart, ToolCall
 from sojourn.types.usage import Usage
 
 SECRET = "sk-test-0123456789abcdef"
-ENVIRONMENT = {"ANTHROPIC_API_KEY": SECRET, "GEMINI_API_KEY": SECRET, "OPENAI_API_KEY": SECRET, "GATEWAY_KEY": SECRET}
 PROVIDERS: tuple[Provider, ...] = ("anthropic", "google", "openai", "openai-compatible")
 # Names that the provider's models really have, where pydantic-ai decides by the name what a model can do.
 MODELS: dict[Provider, str] = {"anthropic": "claude-sonnet-4-6", "google": "gemini-2.5-pro", "openai": "gpt-5"}
@@ -54,19 +53,6 @@ PIXEL = base64.b64encode(b"\x89PNG pixel").decode()
 ROUND_TRIP = Path(__file__).parent / "golden" / "tool_round_trip.json"
 
 every_provider = pytest.mark.parametrize("provider", PROVIDERS)
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[PydanticAiClient]:
-    client = PydanticAiClient(environment=ENVIRONMENT)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as server:
-        yield server
 
 
 def user(text: str) -> UserTurn:
@@ -131,35 +117,6 @@ def found(body: object, key: str) -> list[JsonValue]:
             return [hit for value in body for hit in found(value, key)]
         case _:
             return []
-
-
-TOO_LONG: dict[Provider, Fault] = {
-    "anthropic": Fault(400, "prompt is too long: 213462 tokens > 200000 maximum"),
-    "google": Fault(400, "The input token count (1196265) exceeds the maximum number of tokens allowed (1048576)."),
-    "openai": Fault(
-        400,
-        body={
-            "error": {
-                "message": "Your input exceeds the context window of this model.",
-                "type": "invalid_request_error",
-                "param": "input",
-                "code": "context_length_exceeded",
-            }
-        },
-    ),
-    "openai-compatible": Fault(400, "This model's maximum context length is 8192 tokens. However, you requested 9000."),
-}
-
-
-@every_provider
-async def test_a_conversation_that_is_too_long_is_told_as_such(
-    client: PydanticAiClient, server: FakeProvider, provider: Provider
-) -> None:
-    server.add(TOO_LONG[provider])
-
-    failure = await failure_of(client, request_to(server.ref(provider)))
-
-    assert (failure.kind, failure.too_long) == ("fatal", True)
 
 
 @every_provider
