@@ -121,11 +121,11 @@ def _unserved(now: Situation) -> Iterator[Reason]:
     waiting = _waiting_since(now)
     if waiting is None or now.pollers is None:
         return
-    since = f"since {_span(now.now - waiting)}"
+    waited = _span(now.now - waiting)
     if (version := _missing_version(now)) is not None:
         yield Reason(
             type="no_worker_of_version",
-            text=f"its work waits {since} for a worker of {version}, and none polls task queue {now.task_queue!r}",
+            text=f"its work has waited {waited} for a worker of {version}; none polls task queue {now.task_queue!r}",
             action="start a worker of that version, or move the session: temporal workflow update-options "
             f"--workflow-id {now.located.workflow_id} --versioning-override-behavior auto_upgrade",
             since=waiting,
@@ -134,7 +134,7 @@ def _unserved(now: Situation) -> Iterator[Reason]:
         queue = "" if now.task_queue == TASK_QUEUE else f" --task-queue {now.task_queue}"
         yield Reason(
             type="no_worker",
-            text=f"its work waits {since} and no worker polls task queue {now.task_queue!r}",
+            text=f"its work has waited {waited} and no worker polls task queue {now.task_queue!r}",
             action=f"sojourn worker{queue}",
             since=waiting,
         )
@@ -142,7 +142,7 @@ def _unserved(now: Situation) -> Iterator[Reason]:
         names = ", ".join(sorted({poller.identity for poller in _fresh(now)}))
         yield Reason(
             type="worker_silent",
-            text=f"its work waits {since} though {names} polled task queue {now.task_queue!r} not long ago",
+            text=f"its work has waited {waited} though {names} polled task queue {now.task_queue!r} not long ago",
             action="they are busy or died a moment ago: look at their logs, or start another with sojourn worker",
             since=waiting,
         )
@@ -207,9 +207,9 @@ def _missing_version(now: Situation) -> str | None:
 def _paused(now: Situation) -> Iterator[Reason]:
     if _status(now) is SessionStatus.PAUSED:
         at = now.story.paused_at
-        since = f" since {_span(now.now - at)}" if at else ""
+        text = f"it has been paused for {_span(now.now - at)}" if at else "it is paused"
         action = f"sojourn sessions resume {now.located.id}"
-        yield Reason(type="paused", text=f"it is paused{since}", action=action, since=at)
+        yield Reason(type="paused", text=text, action=action, since=at)
 
 
 def _activities(now: Situation) -> Iterator[Reason]:
@@ -256,18 +256,18 @@ def _tool(now: Situation, activity: PendingActivityInfo) -> Reason:
 
 def _course(now: Situation, activity: PendingActivityInfo) -> str:
     """How far an activity is."""
-    since = _span(now.now - _began(activity))
+    age = _span(now.now - _began(activity))
     match activity.state:
         case _STATE.PENDING_ACTIVITY_STATE_STARTED:
-            return f"running since {since} on worker {activity.last_worker_identity}"
+            return f"running for {age} on worker {activity.last_worker_identity}"
         case _STATE.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED:
-            return f"being interrupted, running since {since} on worker {activity.last_worker_identity}"
+            return f"being interrupted, running for {age} on worker {activity.last_worker_identity}"
         case _STATE.PENDING_ACTIVITY_STATE_PAUSED | _STATE.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED:
             return "held by an operator (temporal activity unpause)"
         case _ if activity.HasField("next_attempt_schedule_time") and activity.attempt > 1:
             return f"next try in {_span(_time(activity.next_attempt_schedule_time) - now.now)}"
         case _:
-            return f"waits for a worker since {since}"
+            return f"has waited {age} for a worker"
 
 
 def _began(activity: PendingActivityInfo) -> datetime:
