@@ -46,6 +46,8 @@ class Size:
     """Steps that wait for a worker to come to them, at the same time."""
     stale: float = 6.0
     """Seconds after which a step that nobody came to is taken back; another may be luckier."""
+    insists: bool = False
+    """Whether every step is armed again until it has had its kill; a worker that took one may die of another first."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Campaign:
 
     async def _kill(self, blows: Iterator[Blow], *, until: float) -> None:
         await self._warm(until)
+        struck: list[Blow] = []
         for blow in blows:
             await asyncio.sleep(blow.pause)
             await self._room(until, most=self._size.armed)
@@ -132,7 +135,16 @@ class Campaign:
                 break
             await self._strike(blow)
             self._say(self.progress())
+            struck += [blow] * (blow.victim == "step")
         await self._room(until, most=0)
+        while self._size.insists and time.monotonic() < until and (missed := self._missed(struck)):
+            await self._strike(missed[0])
+            await self._room(until, most=0)
+            await asyncio.sleep(1)
+
+    def _missed(self, struck: list[Blow]) -> list[Blow]:
+        done = {death.point for death in read(self._folder / "deaths.jsonl", Death)}
+        return [blow for blow in struck if blow.point not in done]
 
     async def _warm(self, until: float) -> None:
         """Nothing can be killed before there is something going on."""

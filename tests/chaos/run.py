@@ -58,7 +58,7 @@ async def _run(arguments: argparse.Namespace, folder: Path, console: Console) ->
     size = Size(arguments.kills, arguments.seconds, workers=arguments.workers, in_flight=arguments.in_flight)
     plan = chain(every_point(seed, mix), blows(seed, mix)) if arguments.steps else blows(seed, mix)
     if arguments.steps_only:
-        size, plan = replace(size, kills=10**6, armed=4, stale=10**6), every_point(seed, mix)
+        size, plan = replace(size, kills=10**6, armed=4, stale=10**6, insists=True), every_point(seed, mix)
     last = time.monotonic()
     with console.status("starting") as status:
 
