@@ -1,0 +1,110 @@
+"""The gateway as an ASGI application."""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sojourn.gateway.endpoint import Call, Endpoint, Gateway
+from sojourn.gateway.error import GatewayError, error_response, refusal
+from sojourn.gateway.openapi import document
+from sojourn.gateway.reading import read_body, read_query
+from sojourn.gateway.route import ENDPOINTS
+from sojourn.types import SojournError
+
+logger = logging.getLogger("sojourn.gateway")
+
+Serve = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -> Starlette:
+    """The application that serves a gateway. Stateless: any number of them may serve the same Temporal namespace."""
+    endpoints = tuple(endpoints)
+    described = document(endpoints)
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described)
+
+    async def alive(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        await gateway.runtime.client.service_client.check_health()
+        return JSONResponse({"status": "ok"})
+
+    routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in endpoints]
+    routes += [
+        Route("/openapi.json", openapi),
+        Route("/healthz", alive),
+        Route("/readyz", _told(ready)),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _not_served, Exception: _broken})
+
+
+def _serve(gateway: Gateway, endpoint: Endpoint) -> Serve:
+    async def serve(request: Request) -> Response:
+        call = await _checked(gateway, endpoint, request)
+        reply = await endpoint.handler(call)
+        if not isinstance(reply, Response):
+            reply = Response(reply.model_dump_json(by_alias=True), media_type="application/json")
+        reply.headers.setdefault("anthropic-workspace-id", call.principal.workspace)
+        return reply
+
+    return _told(serve)
+
+
+async def _checked(gateway: Gateway, endpoint: Endpoint, request: Request) -> Call[object, object]:
+    principal = await gateway.authenticator.authenticate(request.headers)
+    if endpoint.scope not in principal.scopes:
+        raise GatewayError(403, f"the key lacks the scope {endpoint.scope!r}; make one with `sojourn keys create`")
+    limit = gateway.options.max_body_bytes
+    return Call(
+        gateway=gateway,
+        request=request,
+        principal=principal,
+        path=request.path_params,
+        body=await read_body(request, endpoint.body, limit_bytes=limit) if endpoint.body else None,
+        query=read_query(request, endpoint.query) if endpoint.query else None,
+        request_id=_request_id(request),
+    )
+
+
+def _told(serve: Serve) -> Serve:
+    """Tell errors as the contract does, and every answer's request id."""
+
+    async def told(request: Request) -> Response:
+        try:
+            response = await serve(request)
+        except (GatewayError, SojournError) as error:
+            response = error_response(refusal(error), _request_id(request))
+        response.headers["request-id"] = _request_id(request)
+        return response
+
+    return told
+
+
+def _request_id(request: Request) -> str:
+    if not hasattr(request.state, "request_id"):
+        request.state.request_id = f"req_{uuid.uuid4().hex}"
+    return str(request.state.request_id)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path} is not served here; see /openapi.json"
+    response = error_response(GatewayError(error.status_code, text), _request_id(request))
+    response.headers["request-id"] = _request_id(request)
+    return response
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    request_id = _request_id(request)
+    logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+    response = error_response(GatewayError(500, f"the gateway failed; its log has more under {request_id}"), request_id)
+    response.headers["request-id"] = request_id
+    return response

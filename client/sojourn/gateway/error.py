@@ -1,0 +1,98 @@
+"""Errors as the contract wants them: status, JSON body, headers (Managed Agents API §4.3, §4.4)."""
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+
+from sojourn.types import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+    SessionBusyError,
+    SojournError,
+)
+from sojourn.types.error import (
+    AgentArchivedError,
+    SessionClosedError,
+    SessionStateError,
+    ToolCallNotFoundError,
+    ToolCallSettledError,
+)
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "api_error",
+}
+
+# What the official server answers with 400 though the request would be right at another time (§2.1, §3.4): the SDK
+# repeats a 409 twice, and none of these gets better by that.
+_WRONG_NOW = (AgentArchivedError, SessionClosedError, SessionStateError, ToolCallNotFoundError, ToolCallSettledError)
+
+# The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
+_STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (
+    (PayloadTooLargeError, 413),
+    (SessionBusyError, 429),
+    ((InvalidRequestError, *_WRONG_NOW), 400),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+)
+
+
+class GatewayError(Exception):
+    """A refusal that is the gateway's own.
+
+    Args:
+        status: HTTP status.
+        message: One line: what is wrong and the way out.
+        code: `error.details.error_code` of the contract.
+        headers: More response headers, such as ``retry-after``.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+def refusal(error: GatewayError | SojournError) -> GatewayError:
+    """What a client of the gateway is told about an error."""
+    if isinstance(error, GatewayError):
+        return error
+    code = error.data.get("code")
+    return GatewayError(_status(error), str(error), code=str(code) if code else None, headers=_headers(error))
+
+
+def error_response(error: GatewayError, request_id: str) -> JSONResponse:
+    """The response that tells it."""
+    kind = _TYPES.get(error.status, "api_error")
+    told: dict[str, object] = {"type": kind, "message": error.message}
+    if error.code is not None:
+        told["details"] = {"error_code": error.code}
+    body = {"type": "error", "error": told, "request_id": request_id}
+    headers = dict(error.headers)
+    if error.status == 409:
+        headers.setdefault("x-should-retry", "false")
+    return JSONResponse(body, error.status, headers)
+
+
+def _status(error: SojournError) -> int:
+    for kinds, status in _STATUS:
+        if isinstance(error, kinds):
+            return status
+    return 503
+
+
+def _headers(error: SojournError) -> dict[str, str]:
+    return {"retry-after": "1"} if isinstance(error, SessionBusyError) else {}

@@ -1,0 +1,39 @@
+"""Who makes a request, as far as the gateway is concerned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from sojourn.types import Owner
+
+Scope = Literal["read", "write", "control"]
+"""``read``: everything that changes nothing. ``write``: create, update, send. ``control``: archive and delete."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The holder of an API key."""
+
+    key_id: str
+    workspace: str
+    user: str
+    scopes: frozenset[str]
+
+    @property
+    def owner(self) -> Owner:
+        """Whose agents and sessions the holder sees."""
+        return Owner(self.workspace, self.user)
+
+
+class Authenticator(Protocol):
+    """Tells who makes a request."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal:
+        """The holder of the key in the headers.
+
+        Raises:
+            GatewayError: 401 when there is no valid key; 503 when that cannot be found out.
+        """
+        ...

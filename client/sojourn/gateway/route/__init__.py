@@ -1,0 +1,8 @@
+"""The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
+
+from sojourn.gateway.endpoint import Endpoint
+from sojourn.gateway.route import model
+
+ENDPOINTS: tuple[Endpoint, ...] = (*model.ENDPOINTS,)
+
+__all__ = ["ENDPOINTS"]

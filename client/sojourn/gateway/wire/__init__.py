@@ -1,0 +1,1 @@
+"""What crosses HTTP: the shapes of the Managed Agents API, and how they are made from our own types."""
