@@ -22,6 +22,9 @@ import pytest
 GRACE_SECONDS = 30
 """How long the telling may take before the process ends without it."""
 
+END_SECONDS = 120
+"""How long a process may take to end after its last test. xdist kills one that has said good-bye."""
+
 _MARK = "PYTEST_STARTED_BY"
 
 
@@ -66,7 +69,12 @@ class Guard:
         if isinstance(node, pytest.Item) and not node.config.getoption("usepdb"):
             self.pytest_timeout_set_timer(node, self._settings)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=self._stderr)
+
     def pytest_unconfigure(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
         _kill_all(self._mark)
 
     def _end(self, nodeid: str, seconds: float) -> None:
