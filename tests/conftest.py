@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
+from tests.guard import Guard
 
 from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResults, UserTurn
 from sojourn.activities.model import ModelRequest
@@ -45,10 +46,14 @@ from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOpti
 
 E = TypeVar("E", bound=Event)
 
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=45)
 """Longest wait for anything; what is waited for comes within milliseconds unless it never comes."""
 
 _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Guard(config))
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from sojourn.types.session import Owner, SessionInput
 from sojourn.types.usage import Usage
 
 STEP = EventId("sevt_step")
-SOON = timedelta(seconds=10)
+SOON = timedelta(seconds=45)
 
 
 class OneLog:

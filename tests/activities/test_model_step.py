@@ -35,7 +35,7 @@ from sojourn.types.usage import Usage
 STEP = EventId("sevt_step")
 ENVELOPE = Envelope(cast(Client, SimpleNamespace(data_converter=data_converter)))
 """Of a worker without a store."""
-SOON = timedelta(seconds=10)
+SOON = timedelta(seconds=45)
 """Bound on every wait; what is waited for comes at once."""
 LONG_TEXT = "word " * 10_000
 

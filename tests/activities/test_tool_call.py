@@ -31,7 +31,7 @@ from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCa
 ID = EventId("sevt_1")
 ENVELOPE = Envelope(cast(Client, SimpleNamespace(data_converter=data_converter)))
 """Of a worker without a store."""
-SOON = timedelta(seconds=10)
+SOON = timedelta(seconds=45)
 """Bound on every wait; what is waited for comes at once."""
 
 trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace")

@@ -272,7 +272,7 @@ class Collector:
 
     async def _count(self, plan: SessionPlan, status: SessionStatus) -> int:
         id = f"{self._setting.workspace}/{plan.id}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             if status.is_terminal:
                 handle = self._client.get_workflow_handle(id, result_type=SessionResult)
                 result: SessionResult = await handle.result()
@@ -285,7 +285,7 @@ class Collector:
     async def _seen(self, name: str, plan: SessionPlan, length: int) -> list[Seen]:
         """What a reader saw; one that is a moment behind is waited for."""
         path = self._folder / "seen" / name / f"{plan.id}.jsonl"
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while len(found := read(path, Seen)) < length and time.monotonic() < end:  # noqa: ASYNC110 (the file of another process)
             await asyncio.sleep(0.2)
         return found

@@ -35,7 +35,7 @@ async def _run(output: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path) -> None:
     size = ("--seconds", "240", "--pause", "0.4", "--workers", "3", "--in-flight", "5")
 
@@ -45,7 +45,7 @@ async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path)
     assert found["findings"] == []
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_everything_killed_by_chance_loses_nothing(tmp_path: Path) -> None:
     """Another seed each time. A failure prints it; `--seed` meets the same plan again."""
     size = ("--kills", "12", "--seconds", "15", "--in-flight", "3")

@@ -36,7 +36,7 @@ from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
 _CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from sojourn.cli import main; main()"
 PROGRAM = (sys.executable, "-c", _CODE)
 TASK_QUEUE = "test-cli"
-PATIENCE = 20
+PATIENCE = 45
 """Longest wait for anything, in seconds."""
 
 WEATHER = FunctionTool(name="get_weather")

@@ -144,7 +144,7 @@ async def test_list_is_filtered_and_paged(sojourn: Any, runtime: AgentRuntime, a
     lister = Owner("cli", "lister")
     for _ in range(2):
         await runtime.start_session(agents["echo"], owner=lister)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while len((await runtime.list_sessions(owner=lister)).data) < 2:
             pass
 

@@ -100,7 +100,7 @@ async def test_worker_sends_traces_and_metrics_as_the_variables_say(
     async with start("worker", "--task-queue", queue, "--log-format", "json") as process:
         await process.stdout.readline()
         session = await talk(runtime, agents, queue)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not {"sojourn.turns", "gen_ai.client.token.usage", "temporal_request"} <= collector.names():  # noqa: ASYNC110 (the collector does not tell)
                 await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)

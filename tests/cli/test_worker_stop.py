@@ -92,7 +92,7 @@ class Floor:
 
     async def began(self, *names: str) -> None:
         ledger = self._folder / "began"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not ledger.exists() or sorted(ledger.read_text().split()) != sorted(names):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -118,7 +118,7 @@ async def floor(
 async def _stopped(process: asyncio.subprocess.Process) -> int | None:
     """Send SIGTERM and wait; what runs would keep the process for ten minutes."""
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.communicate(), 20)
+    await asyncio.wait_for(process.communicate(), 60)
     return process.returncode
 
 
@@ -134,7 +134,7 @@ async def test_what_runs_may_finish(floor: Floor) -> None:
 
     first.send_signal(signal.SIGTERM)
     floor.release()
-    await asyncio.wait_for(first.communicate(), 20)
+    await asyncio.wait_for(first.communicate(), 60)
     await floor.worker(drain=0)
     await probe.idle(reason="end_turn")
 
@@ -204,7 +204,7 @@ async def test_a_second_signal_ends_the_process_at_once(floor: Floor) -> None:
     # Two signals in one moment are one.
     await first.stderr.readuntil(b"a second signal ends it at once")
     first.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(first.communicate(), 20)
+    await asyncio.wait_for(first.communicate(), 60)
     await floor.worker(drain=0)
     await probe.idle(reason="end_turn")
 

@@ -148,6 +148,6 @@ async def _tried(attempt: Awaitable[None]) -> None:
 
 
 async def _read(runtime: "AgentRuntime", session: "SessionHandle", place: int) -> list[SessionEvent]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         stream = runtime.stream_events(session, from_seq=place)
         return [event async for event in stream if isinstance(event, Event)]

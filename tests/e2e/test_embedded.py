@@ -39,7 +39,7 @@ async def test_the_server_ends_with_the_process_that_was_killed(tmp_path: Path) 
     process.kill()
     await process.wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await _refuses(address):  # noqa: ASYNC110 (another process does it)
             await asyncio.sleep(0.05)
 

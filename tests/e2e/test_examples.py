@@ -8,7 +8,7 @@ from pathlib import Path
 from sojourn.worker import EmbeddedServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ async def _play(runtime: AgentRuntime) -> None:
     while not (actions := await session.pending_actions()):  # noqa: ASYNC110 (a person would look, too)
         await asyncio.sleep(0.05)
     await session.confirm(actions[0], allow=True)
-    await session.wait_idle(timeout=timedelta(seconds=20))
+    await session.wait_idle(timeout=timedelta(seconds=60))
     said.append((await session.send_and_wait("bye")).text)
     json.dump({"id": session.id, "said": said}, sys.stdout)
 
@@ -182,7 +182,7 @@ class Release:
     async def check(self, *probes: "Probe") -> None:
         """Both releases read the same log, and the session takes the next message."""
         for probe in probes:
-            text = (await probe.session.send_and_wait("hello", timeout=timedelta(seconds=30))).text
+            text = (await probe.session.send_and_wait("hello", timeout=timedelta(seconds=60))).text
             assert text == "You said: hello"
             await probe.caught_up()
             await probe.check(served=True)
@@ -330,7 +330,7 @@ async def _said(probe: "Probe", text: str) -> None:
 
 
 async def _ledger(folder: Path, *names: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (folder / "ledger").exists() or sorted((folder / "ledger").read_text().split()) != sorted(names):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -368,7 +368,7 @@ async def test_old_and_new_workers_serve_one_queue(release: Release, stage: "Sta
 
     async def talk(session: SessionHandle) -> None:
         for word in ("one", "repeatable", "two", "once", "three"):
-            await session.send_and_wait(word, timeout=timedelta(seconds=30))
+            await session.send_and_wait(word, timeout=timedelta(seconds=60))
 
     await asyncio.gather(*(talk(probe.session) for probe in probes))
 

@@ -148,7 +148,7 @@ class Fleet:
 
     async def output(self, role: str, *rest: str) -> str:
         process = await self.start(role, *rest)
-        written, _ = await asyncio.wait_for(process.communicate(), 30)
+        written, _ = await asyncio.wait_for(process.communicate(), 60)
         self.running.remove(process)
         assert process.returncode == 0
         return written.decode()
@@ -157,7 +157,7 @@ class Fleet:
         (self.folder / "release").touch()
 
     async def began(self, name: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (self.folder / f"began-{name}").exists():  # noqa: ASYNC110 (another process creates the file)
                 await asyncio.sleep(0.02)
 
@@ -182,7 +182,7 @@ async def _session(stage: "Stage", *, policy: PermissionPolicy | None = None) ->
 
 async def _goes_on(probe: "Probe", idles: int) -> None:
     """The session takes the next message, and its log is whole."""
-    assert (await probe.session.send_and_wait("hello", timeout=timedelta(seconds=30))).text == "You said: hello"
+    assert (await probe.session.send_and_wait("hello", timeout=timedelta(seconds=60))).text == "You said: hello"
     await probe.idle(idles)
     await probe.check(served=True)
 
@@ -326,7 +326,7 @@ async def test_one_process_starts_another_streams_a_third_approves(stage: "Stage
     await fleet.output("approve", session_id)
     await probe.idle(2, "end_turn")
     await probe.session.archive()
-    written, _ = await asyncio.wait_for(stream.communicate(), 30)
+    written, _ = await asyncio.wait_for(stream.communicate(), 60)
     fleet.running.remove(stream)
     await probe.ended()
 

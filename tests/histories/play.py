@@ -75,7 +75,7 @@ class Play:
 
 async def idle(session: SessionHandle, number: int) -> SessionIdle:
     """Wait for an idle of the session, by its number from the start."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in session.events(from_seq=0):
             if isinstance(event, SessionIdle):
                 number -= 1
@@ -110,7 +110,7 @@ async def _custom(session: SessionHandle) -> None:
 
 
 async def _interrupt(session: SessionHandle) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         events = session.events(from_seq=0, previews=True)
         await session.send("talk")
         await session.send("queued")
@@ -152,7 +152,7 @@ async def _compaction(session: SessionHandle) -> None:
 
 async def _archive(session: SessionHandle) -> None:
     await session.send("talk for ever")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in session.events(from_seq=0):
             if event.type == "span.model_request_start":
                 return
@@ -160,7 +160,7 @@ async def _archive(session: SessionHandle) -> None:
 
 async def saw(session: SessionHandle, kind: type[E], number: int = 1) -> E:
     """Wait for an event of the session, by its kind and its number from the start."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in session.events(from_seq=0):
             if isinstance(event, kind):
                 number -= 1

@@ -85,7 +85,7 @@ async def _make_current(client: Client, build_id: str) -> None:
     request = SetWorkerDeploymentCurrentVersionRequest(
         namespace=client.namespace, deployment_name="versioned", build_id=build_id, identity="recorder"
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await client.workflow_service.set_worker_deployment_current_version(request)

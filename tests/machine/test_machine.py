@@ -533,7 +533,7 @@ def _settings(programs: int, steps: int) -> settings:
     )
 
 
-@pytest.mark.timeout(120 + 30 * PROGRAMS)
+@pytest.mark.timeout(300 + 60 * PROGRAMS)
 def test_random_programs_do_what_the_table_says(world: World) -> None:
     machine = _machine(world, LEGAL)
 
@@ -550,7 +550,7 @@ def test_random_programs_do_what_the_table_says(world: World) -> None:
         assert EVERYTHING - machine.told.keys() == set(), "the programs did not go everywhere"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("move", "statuses", "found"),
     [("resume", LIVE, "resume in .* should be taken"), ("send", LIVE - {"queued"}, "took an illegal move")],

@@ -40,7 +40,7 @@ from sojourn.worker import SojournWorker, WorkerOptions
 
 T = TypeVar("T")
 
-PATIENCE = 8
+PATIENCE = 30
 """Seconds; what is waited for comes within milliseconds unless it never comes."""
 
 STRANGER = "eve"

@@ -128,7 +128,7 @@ async def test_the_calls_of_one_step_run_in_parallel(stage: "Stage") -> None:
         tools=[left, right],
     )
 
-    answer = await probe.session.send_and_wait("go", timeout=timedelta(seconds=15))
+    answer = await probe.session.send_and_wait("go", timeout=timedelta(seconds=60))
     await probe.idle()
 
     assert answer.text == "both"
@@ -157,7 +157,7 @@ async def test_the_model_gets_parallel_results_in_its_own_order(stage: "Stage", 
 async def test_sync_tools_run_in_threads_and_do_not_block_the_loop(stage: "Stage") -> None:
     import threading
 
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def left() -> str:
         both.wait()

@@ -251,7 +251,7 @@ async def test_deleting_a_session_in_the_middle_of_a_turn(stage: "Stage") -> Non
     await probe.session.delete()
 
     await _is_gone(probe, stage)
-    await asyncio.wait_for(cancelled.wait(), 10)
+    await asyncio.wait_for(cancelled.wait(), 45)
 
 
 async def test_deleting_an_archived_session(stage: "Stage") -> None:

@@ -97,7 +97,7 @@ async def test_messages_interrupts_and_pauses_from_all_sides_lose_no_message(sta
 
     await asyncio.gather(talk(), interrupt(), hold())
     await probe.saw(SessionRunning, number, where=lambda event: event.user_event_id is not None)
-    await probe.session.wait_idle(timeout=timedelta(seconds=20))
+    await probe.session.wait_idle(timeout=timedelta(seconds=60))
     await probe.caught_up()
 
     begun = [event.user_event_id for event in probe.of(SessionRunning) if event.user_event_id is not None]
