@@ -16,7 +16,7 @@ from sojourn.client.connection import connect_client
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
-from sojourn.client.listing import Page
+from sojourn.client.listing import ALWAYS, CreatedRange, Page
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
@@ -25,12 +25,13 @@ from sojourn.client.session import SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
+from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
-from sojourn.types.id import SessionId
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
@@ -40,6 +41,7 @@ from sojourn.types.session import (
     PendingAction,
     RollOver,
     SessionInfo,
+    SessionSnapshot,
     SessionStatus,
     UpdateSessionInput,
 )
@@ -168,6 +170,9 @@ class AgentRuntime(AgentRegistry):
         session_id: SessionId | str | None = None,
         initial_events: Sequence[UserEvent] = (),
         roll_over: RollOver | None = None,
+        environment_id: EnvironmentId | str | None = None,
+        deployment_id: DeploymentId | str | None = None,
+        budget: Budget | None = None,
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -181,6 +186,9 @@ class AgentRuntime(AgentRegistry):
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
+            environment_id: The environment it belongs to, for lists.
+            deployment_id: The deployment that started it, for lists.
+            budget: What it may cost at list price; can be raised or removed later, and not be added.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
@@ -204,6 +212,9 @@ class AgentRuntime(AgentRegistry):
             session_id=check_session_id(session_id) if session_id is not None else None,
             initial_events=initial_events,
             roll_over=roll_over or RollOver(),
+            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
+            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+            budget=budget,
         )
         return SessionHandle(self, started, owner)
 
@@ -219,14 +230,42 @@ class AgentRuntime(AgentRegistry):
         """
         return await self._sessions.info(*self._session(session, owner))
 
+    async def session_snapshot(self, session: Session, *, owner: Owner | None = None) -> SessionSnapshot:
+        """One session with the agent that it runs now. Needs no worker.
+
+        Raises:
+            CheckpointError: The server has forgotten its last run, and it is not in the archive.
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        return await self._sessions.snapshot(*self._session(session, owner))
+
+    async def list_session_snapshots(
+        self, wanted: SessionFilter, *, limit: int = 20, page: str | None = None
+    ) -> Page[SessionSnapshot]:
+        """Sessions as `list_sessions` has them, each with the agent that it runs; whose they are is in the filter.
+
+        A session that is deleted meanwhile is left out, so a page may be short of the limit and not be the last.
+
+        Raises:
+            CheckpointError: The server has forgotten the last run of one, and it is not in the archive.
+            InvalidRequestError: The limit or the cursor is none.
+        """
+        found = await self._sessions.page(wanted, limit=limit, cursor=page)
+        return Page(await self._sessions.snapshots(found.data), found.next_page)
+
     async def list_sessions(
         self,
         *,
         agent: Agent | None = None,
+        agent_version: int | None = None,
+        deployment_id: DeploymentId | str | None = None,
+        environment_id: EnvironmentId | str | None = None,
         statuses: Iterable[SessionStatus] = (),
         stop_reason: str | None = None,
         user: str | None = None,
         every_user: bool = False,
+        created: CreatedRange | None = None,
+        include_archived: bool = True,
         limit: int = 20,
         page: str | None = None,
         owner: Owner | None = None,
@@ -235,10 +274,15 @@ class AgentRuntime(AgentRegistry):
 
         Args:
             agent: Only those of this agent.
+            agent_version: Only those of this version of the agent.
+            deployment_id: Only those that this deployment started.
+            environment_id: Only those in this environment.
             statuses: Only those with one of these statuses; none means all.
             stop_reason: Only those with this stop reason, such as ``requires_action``.
             user: Only those of this user of the workspace; by default the owner's.
             every_user: Those of all users of the workspace, for operators.
+            created: Only those that were created in this range.
+            include_archived: Whether those that were archived are there too.
             limit: Entries on a page, 1 to 1000.
             page: Cursor from the page before.
             owner: Whose workspace, and whose sessions; by default the runtime's.
@@ -251,10 +295,16 @@ class AgentRuntime(AgentRegistry):
             workspace=owner.workspace,
             user=None if every_user else user or owner.user,
             agent_id=self._agent(agent, None)[0] if agent is not None else None,
+            agent_version=agent_version,
+            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
             statuses=list(statuses),
             stop_reason=stop_reason,
+            created=created or ALWAYS,
+            include_archived=include_archived,
         )
-        return await self._sessions.page(wanted, limit=limit, cursor=page)
+        found = await self._sessions.page(wanted, limit=limit, cursor=page)
+        return Page([each.info for each in found.data], found.next_page)
 
     async def send_event(self, session: Session, *events: UserEvent, owner: Owner | None = None) -> list[UserEvent]:
         """Store events, all or none, in order. They are safe when this returns; the work comes after.

@@ -5,6 +5,7 @@ tolerantly. Names of handlers and search attributes are in `sojourn.types.name`,
 `sojourn.types.history`.
 """
 
+from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import (
     AgentDefinition,
     AgentInfo,
@@ -108,6 +109,8 @@ from sojourn.types.event import (
 from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import (
     AgentId,
+    DeploymentId,
+    EnvironmentId,
     EventId,
     SessionId,
     new_event_id,
@@ -132,6 +135,7 @@ from sojourn.types.preview import (
 )
 from sojourn.types.session import (
     AgentState,
+    BudgetReached,
     EndTurn,
     EnvironmentConfig,
     MaxTokens,
@@ -142,6 +146,7 @@ from sojourn.types.session import (
     RetriesExhausted,
     RollOver,
     SessionInfo,
+    SessionSnapshot,
     SessionStatus,
     StatusReport,
     StopReason,
@@ -175,6 +180,8 @@ __all__ = [
     "AgentToolset",
     "AgentVersion",
     "Base64Source",
+    "Budget",
+    "BudgetReached",
     "CheckpointError",
     "Citations",
     "Compaction",
@@ -183,9 +190,11 @@ __all__ = [
     "ContentDelta",
     "ContextCompacted",
     "CustomTool",
+    "DeploymentId",
     "DocumentBlock",
     "EndTurn",
     "EnvironmentConfig",
+    "EnvironmentId",
     "ErrorDetail",
     "Event",
     "EventDelta",
@@ -229,6 +238,7 @@ __all__ = [
     "SearchResultBlock",
     "ServerNotReadyError",
     "ServerUnavailableError",
+    "SessionAccount",
     "SessionBusyError",
     "SessionClosedError",
     "SessionErrorEvent",
@@ -243,6 +253,7 @@ __all__ = [
     "SessionRescheduled",
     "SessionResumed",
     "SessionRunning",
+    "SessionSnapshot",
     "SessionStateError",
     "SessionStatus",
     "SessionTerminated",

@@ -12,6 +12,7 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.common import RawValue
 
+from sojourn.workflows.account import Account
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
 from sojourn.workflows.export import Exporter, start_final_export
@@ -24,6 +25,7 @@ from sojourn.workflows.turn import Turn
 from sojourn.workflows.watch import Watch
 
 with workflow.unsafe.imports_passed_through():
+    from sojourn.types.account import SessionAccount
     from sojourn.types.content import text_of
     from sojourn.types.error import InvalidRequestError, SessionClosedError, SessionStateError
     from sojourn.types.event import (
@@ -47,7 +49,9 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.id import EventId
     from sojourn.types.log import LogCursor
     from sojourn.types.name import (
+        ACCOUNT_MEMO,
         AGENT_STATE_QUERY,
+        AGENT_VERSION_ATTRIBUTE,
         ARCHIVE_UPDATE,
         CREATED_MEMO,
         METADATA_MEMO,
@@ -97,10 +101,11 @@ class SessionWorkflow:
         self._title = state.title if input.state else input.title
         self._metadata = dict(state.metadata if input.state else input.metadata)
         cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
-        self._journal = Journal(cursor)
+        self._journal = Journal(cursor, self._account_now)
+        self._account = Account(input)
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
-        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
+        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._queue: deque[EventId] = deque(state.queue)
@@ -159,6 +164,7 @@ class SessionWorkflow:
             journal=self._journal,
             board=self._board,
             session_usage=self._usage,
+            account=self._account,
             roll_over_due=self._roll_over_due,
             on_change=self._display.touch,
             watch=self._watch,
@@ -246,11 +252,15 @@ class SessionWorkflow:
         self._journal.flush()
         self._board.publish()
         self._watch.rolls_over()
-        following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
+        self._show_agent_version()
+        following = self._input.model_copy(
+            update={"agent": self._agent, "budget": self._account.budget, "state": self._state()}
+        )
         # Without it the next run would show the memo that the first one was started with.
         memo: dict[str, object] = {
             TITLE_MEMO: self._title,
             METADATA_MEMO: self._metadata,
+            ACCOUNT_MEMO: self._shown_account(),
             CREATED_MEMO: workflow.memo_value(
                 CREATED_MEMO, default=workflow.info().workflow_start_time, type_hint=datetime
             ),
@@ -281,7 +291,27 @@ class SessionWorkflow:
             compact=self._compact and not self._agent_changed,
             title=self._title,
             metadata=self._metadata,
+            account=self._shown_account(),
         )
+
+    def _show_agent_version(self) -> None:
+        shown = workflow.info().typed_search_attributes.get(AGENT_VERSION_ATTRIBUTE)
+        # Only where it has been set from the start is it known to be registered.
+        if shown is not None and shown != str(self._agent.version):
+            workflow.upsert_search_attributes([AGENT_VERSION_ATTRIBUTE.value_set(str(self._agent.version))])
+
+    def _account_now(self) -> SessionAccount:
+        """The account, as changed now."""
+        self._account.touch()
+        return self._shown_account()
+
+    def _shown_account(self) -> SessionAccount:
+        turn = self._turn or self._open_turn
+        return self._account.shown(self._usage + turn.usage if turn else self._usage, turns=self._turns)
+
+    def _moved(self) -> None:
+        self._account.observe(self._board.status)
+        self._display.touch()
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -390,7 +420,8 @@ class SessionWorkflow:
         self._metadata = self._patched(change)
         if change.agent is not None:
             self._agent, self._agent_changed = change.agent, True
-        workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata})
+        account = self._account_now()
+        workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata, ACCOUNT_MEMO: account})
         self._journal.say(
             SessionUpdated(
                 title=change.title,

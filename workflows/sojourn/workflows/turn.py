@@ -12,6 +12,7 @@ from typing import TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from sojourn.workflows.account import Account
 from sojourn.workflows.activity import (
     model_failure,
     start_call_model,
@@ -72,6 +73,7 @@ class Turn:
         journal: Journal,
         board: StatusBoard,
         session_usage: Usage,
+        account: Account,
         roll_over_due: Callable[[], bool],
         on_change: Callable[[], None],
         watch: Watch,
@@ -82,6 +84,7 @@ class Turn:
         self._journal = journal
         self._board = board
         self._session_usage = session_usage
+        self._account = account
         self._roll_over_due = roll_over_due
         self._on_change = on_change
         self._watch = watch
@@ -253,6 +256,7 @@ class Turn:
             self._stepping = False
         self._journal.count(result)
         self._usage += result.usage
+        self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = False, result.compact and not self._compact_failed
         self._calls = Calls.asked(result.calls, at=workflow.now())
         early, self._early = self._early, []
@@ -335,6 +339,7 @@ class Turn:
         result = await self._tracked(handle)
         self._journal.count(result)
         self._usage += result.usage
+        self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = self._compacted or bool(result.summary), False
         return result
 
@@ -430,7 +435,13 @@ class Turn:
 
     def usage_event(self) -> SessionUsage:
         """Tokens of the session and of this turn, up to now."""
-        return SessionUsage(usage=self._session_usage + self._usage, turn=self._usage)
+        return SessionUsage(
+            usage=self._session_usage + self._usage,
+            turn=self._usage,
+            cost_microcents=self._account.cost_microcents,
+            active_seconds=self._account.active_seconds,
+            budget=self._account.budget,
+        )
 
     def _settle(self, call: Call, result: AgentToolResult) -> None:
         call.settled = True
