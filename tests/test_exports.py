@@ -53,6 +53,7 @@ EXPORTS = {
         "Base64Source",
         "Budget",
         "BudgetReached",
+        "BudgetReachedError",
         "CheckpointError",
         "Citations",
         "Compaction",

@@ -36,6 +36,7 @@ from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
 from sojourn.types.session import (
+    ArchiveInput,
     EnvironmentConfig,
     Owner,
     PendingAction,
@@ -193,7 +194,8 @@ class AgentRuntime(AgentRegistry):
         Raises:
             AgentArchivedError: It takes no new sessions.
             AgentNotFoundError: There is no such agent in the workspace.
-            InvalidRequestError: The definition or the environment needs what no worker has.
+            InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
+                known price of the model (``code`` is ``model_not_budgetable``).
             SessionExistsError: The id is taken.
         """
         agent_id, agent_owner = self._agent(agent, None)
@@ -315,7 +317,8 @@ class AgentRuntime(AgentRegistry):
             The events with their ids.
 
         Raises:
-            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large; or it would start
+                work, and the session has used up its budget (``code`` is ``budget_reached``).
             SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
@@ -347,6 +350,7 @@ class AgentRuntime(AgentRegistry):
 
         Raises:
             ActionRequiredError: The turn waits for an answer that only the caller can give.
+            BudgetReachedError: The turn waits until the session's budget is raised or removed.
             ProviderError: The model could not be reached, or refused.
             SessionClosedError: The session ended first.
             TimeoutError: ``timeout`` passed first.
@@ -448,19 +452,31 @@ class AgentRuntime(AgentRegistry):
         """
         await self._sessions.control(*self._session(session, owner), RESUME_UPDATE)
 
-    async def archive(self, session: Session, *, owner: Owner | None = None) -> None:
+    async def archive(self, session: Session, *, only_if_idle: bool = False, owner: Owner | None = None) -> None:
         """End the session for good; its log stays readable.
+
+        Args:
+            session: Which session.
+            only_if_idle: Refuse while a turn is in progress or about to begin. By default such a turn is ended.
+            owner: Whose; by default the handle's or the runtime's.
 
         Raises:
             SessionClosedError: It has ended already.
+            SessionStateError: It is running, and is to be archived only while idle.
         """
-        await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE)
+        how = ArchiveInput(only_if_idle=True) if only_if_idle else None
+        await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE, how)
 
     async def update_session(self, session: Session, change: UpdateSessionInput, *, owner: Owner | None = None) -> None:
-        """Change title or metadata, or between turns the agent's snapshot.
+        """Change title, metadata or budget, or between turns the agent's snapshot.
+
+        A budget that is raised or removed lets a session go on by itself that has used it up.
 
         Raises:
             ConflictError: The session has ended, or a turn is in progress and the agent was to change.
+            InvalidRequestError: The budget cannot become that; ``code`` is ``budget_not_raised`` where the session has
+                cost as much already, ``budget_create_only`` where it has no budget, ``model_not_budgetable`` where
+                nobody knows what it has cost.
         """
         await self._sessions.control(*self._session(session, owner), UPDATE_SESSION_UPDATE, change)
 
@@ -477,14 +493,20 @@ class AgentRuntime(AgentRegistry):
         """
         return await self._sessions.export(*self._session(session, owner))
 
-    async def delete_session(self, session: Session, *, owner: Owner | None = None) -> None:
-        """Remove the session, whatever it is doing, and everything stored about it, exported parts included.
+    async def delete_session(self, session: Session, *, only_if_idle: bool = False, owner: Owner | None = None) -> None:
+        """Remove the session and everything stored about it, exported parts included.
+
+        Args:
+            session: Which session.
+            only_if_idle: Refuse while a turn is in progress; needs a worker. By default it goes, whatever it is doing.
+            owner: Whose; by default the handle's or the runtime's.
 
         Raises:
+            SessionStateError: It is running, and is to be deleted only while idle.
             InvalidRequestError: Parts are in an object store that this client was not told of. Nothing was deleted.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
-        await self._sessions.delete(*self._session(session, owner))
+        await self._sessions.delete(*self._session(session, owner), only_if_idle=only_if_idle)
 
     async def status(self, session: Session, *, owner: Owner | None = None) -> SessionStatus:
         """Where the session stands, as of its last workflow task. Needs no worker.

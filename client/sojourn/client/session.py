@@ -29,9 +29,17 @@ from sojourn.client.failure import translated
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.snapshot import RunningAgents
+from sojourn.client.spending import Spending
 from sojourn.client.trace import TraceHeader
 from sojourn.client.update import execute_update
-from sojourn.client.validation import check_definition, check_environment, check_events, check_readable, check_size
+from sojourn.client.validation import (
+    check_budget,
+    check_definition,
+    check_environment,
+    check_events,
+    check_readable,
+    check_size,
+)
 from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
@@ -44,9 +52,11 @@ from sojourn.types.error import (
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
+    SessionStateError,
     StoreUnavailableError,
     ToolCallNotFoundError,
     ToolCallSettledError,
+    WorkerUnavailableError,
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult, ExportState
@@ -55,6 +65,7 @@ from sojourn.types.name import (
     ACCOUNT_MEMO,
     AGENT_ATTRIBUTE,
     AGENT_VERSION_ATTRIBUTE,
+    ARCHIVE_UPDATE,
     CREATED_ATTRIBUTE,
     DEPLOYMENT_ATTRIBUTE,
     ENVIRONMENT_ATTRIBUTE,
@@ -74,6 +85,7 @@ from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
 from sojourn.types.session import (
+    ArchiveInput,
     EnvironmentConfig,
     Owner,
     PendingAction,
@@ -136,6 +148,7 @@ class SessionStore:
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
         self._agents = RunningAgents(client)
+        self._spending = Spending(client)
 
     async def start(
         self,
@@ -156,6 +169,7 @@ class SessionStore:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
         check_environment(environment)
+        await check_budget(agent.definition, budget)
         events = check_events(initial_events)
         try:
             input = SessionInput(
@@ -178,6 +192,7 @@ class SessionStore:
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
             raise SessionExistsError(session_id)
         run_id = await self._start(input, events)
+        self._spending.started(workflow_id(owner.workspace, input.session_id), budget)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
 
@@ -258,7 +273,8 @@ class SessionStore:
             The events with their ids.
 
         Raises:
-            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large; or it would start
+                work, and the session has used up its budget (``code`` is ``budget_reached``).
             SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
@@ -267,8 +283,10 @@ class SessionStore:
         """
         id = workflow_id(owner.workspace, session_id)
         checked = check_events(events)
-        if (id, owner.user) not in self._known:
-            await self.locate(session_id, owner)
+        if (id, owner.user) not in self._known or self._spending.concerns(id, checked):
+            located = await self.locate(session_id, owner)
+            if self._spending.concerns(id, checked):
+                await self._spending.check(session_id, id, located.described)
         fresh = await self._admitted(session_id, owner, checked)
         if fresh:
             record = UserEvents(sent=tuple(fresh))
@@ -452,10 +470,11 @@ class SessionStore:
             timeout=timeout,
         )
 
-    async def delete(self, session_id: SessionId, owner: Owner) -> None:
+    async def delete(self, session_id: SessionId, owner: Owner, *, only_if_idle: bool = False) -> None:
         """Remove the session and everything stored about it; see `Deletion`.
 
         Raises:
+            SessionStateError: A turn is in progress, and the session is to be deleted only while idle.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
         id = workflow_id(owner.workspace, session_id)
@@ -468,8 +487,21 @@ class SessionStore:
                 if await deletion.resume():
                     return
                 raise
+            if only_if_idle:
+                await self._end(located, owner)
             await deletion.run(located.run_id)
         self._known.pop((id, owner.user), None)
+
+    async def _end(self, located: Located, owner: Owner) -> None:
+        """Archive a session that is to be deleted, so that nobody can begin a turn in it any more."""
+        try:
+            await self.control(located.id, owner, ARCHIVE_UPDATE, ArchiveInput(only_if_idle=True))
+        except SessionClosedError:
+            return
+        except WorkerUnavailableError:
+            # Without a worker nothing begins; what the session shows is what it is.
+            if located.status in (SessionStatus.RUNNING, SessionStatus.RESCHEDULING):
+                raise SessionStateError("session is running; wait until it is idle, or interrupt it first") from None
 
     def _remember(self, workflow_id: str, owner: Owner, *, run_id: str = "") -> None:
         self._known[workflow_id, owner.user] = run_id

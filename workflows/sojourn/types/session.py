@@ -200,6 +200,13 @@ class UpdateSessionInput(Wire):
     """Lift the limit for good."""
 
 
+class ArchiveInput(Wire):
+    """How a session is to be archived."""
+
+    only_if_idle: bool = False
+    """Refuse while a turn is in progress or about to begin. A turn that waits for the client or its budget is not."""
+
+
 class StatusReport(Wire):
     """The exact live state, as the ``status`` query answers it."""
 

@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from sojourn.types.account import Budget, SessionAccount
-    from sojourn.types.session import SessionInput, SessionStatus
+    from sojourn.types.account import MICROCENTS_PER_CENT, Budget, SessionAccount
+    from sojourn.types.error import InvalidRequestError
+    from sojourn.types.event import SessionUsage
+    from sojourn.types.session import SessionInput, SessionStatus, UpdateSessionInput
     from sojourn.types.usage import Usage
 
 _AT_WORK = (SessionStatus.RUNNING, SessionStatus.RESCHEDULING)
@@ -45,6 +47,43 @@ class Account:
         since, now = self._working_since, workflow.now()
         worked = self._active if since is None else self._active + (now - since)
         return round(worked.total_seconds(), 3)
+
+    def usage_event(self, usage: Usage, *, turn: Usage) -> SessionUsage:
+        """What is said right before an idle."""
+        return SessionUsage(
+            usage=usage,
+            turn=turn,
+            cost_microcents=self._cost,
+            active_seconds=self.active_seconds,
+            budget=self.budget,
+        )
+
+    def check(self, change: UpdateSessionInput) -> None:
+        """Whether the budget may change so.
+
+        Raises:
+            InvalidRequestError: There is none, or the new one is used up already. Its ``code`` tells which.
+        """
+        if change.budget is None:
+            return
+        if change.remove_budget:
+            raise InvalidRequestError(
+                "budget: it cannot be replaced and removed at once; say one of both", param="budget"
+            )
+        if self.budget is None:
+            text = "budget: this session has none, and can get none; start a new session with a budget"
+            raise InvalidRequestError(text, param="budget", code="budget_create_only")
+        if self._cost is None:
+            text = (
+                "budget: what the session has cost is not known, because a model has no known price; remove the budget"
+            )
+            raise InvalidRequestError(text, param="budget", code="model_not_budgetable")
+        if self._cost >= change.budget.max_microcents:
+            spent = self._cost / MICROCENTS_PER_CENT
+            text = (
+                f"budget: {change.budget.max_list_cost_cents} cents, of which {spent:.2f} are spent already; allow more"
+            )
+            raise InvalidRequestError(text, param="budget", code="budget_not_raised")
 
     def charge(self, cost_microcents: int | None) -> None:
         """Add what a model request cost; ``None`` if nobody knows."""

@@ -67,6 +67,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from sojourn.types.session import (
         AgentState,
+        ArchiveInput,
         EndTurn,
         PendingAction,
         RetriesExhausted,
@@ -87,6 +88,9 @@ QUEUE_LIMIT = 25_000
 """Messages that wait; their ids are handed from run to run in one payload, of 2 MiB where there is no store."""
 
 _MANY = 1_000
+
+AT_ANY_TIME = ArchiveInput()
+"""Clients of release 0.1 archive without saying how."""
 
 
 @workflow.defn(name=SESSION_WORKFLOW)
@@ -373,6 +377,8 @@ class SessionWorkflow:
             self._watch.interrupted()
             self._turn.interrupt()
         elif self._open_turn is None and self._ending is None:
+            if workflow.patched("usage-before-idle"):
+                self._journal.say(self._account.usage_event(self._usage, turn=Usage()))
             self._journal.say(SessionIdle(stop_reason=EndTurn()))
             self._board.move(SessionStatus.IDLE, EndTurn())
 
@@ -400,7 +406,7 @@ class SessionWorkflow:
             raise refuse(SessionStateError(f"session is {self._now().value}, not paused; there is nothing to resume"))
 
     @workflow.update(name=ARCHIVE_UPDATE)
-    async def archive(self) -> None:
+    async def archive(self, how: ArchiveInput = AT_ANY_TIME) -> None:
         """End the session for good, as an interrupt would end its turn. Returns when the log is sealed."""
         self._ending = SessionStatus.ARCHIVED
         if self._turn is not None:
@@ -408,18 +414,29 @@ class SessionWorkflow:
         await workflow.wait_condition(lambda: self._sealed)
 
     @archive.validator
-    def _may_archive(self) -> None:
+    def _may_archive(self, how: ArchiveInput = AT_ANY_TIME) -> None:
         if self._ending is not None:
             raise refuse(SessionClosedError(self._input.session_id, status=self._ending))
+        if how.only_if_idle and self._is_busy:
+            raise refuse(SessionStateError("session is running; wait until it is idle, or interrupt it first"))
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a turn is in progress, and neither waits nor is paused; or is about to begin."""
+        at_work = self._board.status in (SessionStatus.RUNNING, SessionStatus.RESCHEDULING)
+        return at_work or (bool(self._queue) and self._open_turn is None and self._has_work())
 
     @workflow.update(name=UPDATE_SESSION_UPDATE)
     def update_session(self, change: UpdateSessionInput) -> None:
-        """Change title or metadata at any time, the agent's snapshot between turns."""
+        """Change title, metadata or budget at any time, the agent's snapshot between turns."""
         if change.title is not None:
             self._title = change.title
         self._metadata = self._patched(change)
         if change.agent is not None:
             self._agent, self._agent_changed = change.agent, True
+        removed = change.remove_budget and self._account.budget is not None
+        if change.budget is not None or removed:
+            self._account.budget = change.budget
         account = self._account_now()
         workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata, ACCOUNT_MEMO: account})
         self._journal.say(
@@ -427,6 +444,8 @@ class SessionWorkflow:
                 title=change.title,
                 metadata=self._metadata if change.metadata else None,
                 agent_version=change.agent.version if change.agent else None,
+                budget=change.budget,
+                budget_removed=removed,
             )
         )
 
@@ -439,6 +458,7 @@ class SessionWorkflow:
                 SessionStateError("the agent of a session can change between turns only; wait until it is idle")
             )
         try:
+            self._account.check(change)
             parse(SessionUpdated, {"metadata": self._patched(change)})
         except InvalidRequestError as error:
             raise refuse(error) from None

@@ -25,7 +25,7 @@ from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
-from sojourn.workflows.watch import MAX_STEPS, MODEL_ATTEMPTS, Watch
+from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
@@ -49,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
         RunToolInput,
     )
     from sojourn.types.session import (
+        BudgetReached,
         EndTurn,
         MaxTokens,
         Refusal,
@@ -181,7 +182,35 @@ class Turn:
             self._watch.limit_met(MAX_STEPS)
             text = f"the turn used all of its {self._limits.max_steps} model steps; raise limits.max_steps"
             raise TurnFailedError(ModelFailure(kind="fatal", message=text), error_type="tool_use_limit_reached_error")
+        if not await self._afford():
+            return False
         return await self._gate() and (self._interrupted or not self._roll_over_due())
+
+    async def _afford(self, *, gives_way: bool = True) -> bool:
+        """Wait while the budget is used up. False when the run should give way to the next first.
+
+        A session without a budget does not get to anything here that its history could hold.
+        """
+        if not self._account.is_exhausted and not self._is_broke:
+            return True
+        while self._account.is_exhausted and not self._interrupted:
+            if gives_way and self._roll_over_due():
+                return False
+            if not self._is_broke:
+                self._watch.limit_met(BUDGET)
+            self._report_idle(BudgetReached())
+            await workflow.wait_condition(
+                lambda: not self._account.is_exhausted or self._interrupted or (gives_way and self._roll_over_due())
+            )
+        if not self._interrupted:
+            self._board.move(SessionStatus.RUNNING)
+            self._journal.say(SessionRunning())
+        return True
+
+    @property
+    def _is_broke(self) -> bool:
+        """Whether the session rests at its budget, as the run before may have left it."""
+        return self._board.below is SessionStatus.IDLE and isinstance(self._board.stop_reason, BudgetReached)
 
     @property
     def _held(self) -> bool:
@@ -209,6 +238,9 @@ class Turn:
             raise refused
         self._journal.say(error_event(refused, retry="retrying"))
         await self._make_room(refused.failure)
+        await self._afford(gives_way=False)
+        if self._held:
+            await workflow.wait_condition(lambda: not self._held)
         if self._interrupted:
             return None
         try:
@@ -353,7 +385,7 @@ class Turn:
             elif call.permission == "deny" and call.kind != "custom":
                 self._settle(call, call.result("denied"))
         # The run before was left parked; the answers may have come already.
-        if self._board.below is SessionStatus.IDLE and not await self._park():
+        if self._board.below is SessionStatus.IDLE and not self._is_broke and not await self._park():
             return False
         while self._calls.open:
             if not await self._run_ready():
@@ -413,7 +445,9 @@ class Turn:
         return True
 
     def _report_parked(self) -> None:
-        reason = RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting))
+        self._report_idle(RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting)))
+
+    def _report_idle(self, reason: StopReason) -> None:
         if self._board.stop_reason != reason:
             self._journal.say(self.usage_event(), SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
@@ -435,13 +469,7 @@ class Turn:
 
     def usage_event(self) -> SessionUsage:
         """Tokens of the session and of this turn, up to now."""
-        return SessionUsage(
-            usage=self._session_usage + self._usage,
-            turn=self._usage,
-            cost_microcents=self._account.cost_microcents,
-            active_seconds=self._account.active_seconds,
-            budget=self._account.budget,
-        )
+        return self._account.usage_event(self._session_usage + self._usage, turn=self._usage)
 
     def _settle(self, call: Call, result: AgentToolResult) -> None:
         call.settled = True
