@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -49,6 +50,7 @@ E = TypeVar("E", bound=Event)
 PATIENCE = timedelta(seconds=45)
 """Longest wait for anything; what is waited for comes within milliseconds unless it never comes."""
 
+_IDLE = "session.status_idle"
 _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
 
 
@@ -390,6 +392,8 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
 def check_log(log: Sequence[SessionEvent]) -> None:
     """The rules that hold for every log, whatever the session did (seed-systems.md, ordering and exactly-once)."""
     assert not list(log_faults(log))
+    bare = [each.seq for before, each in pairwise(log) if each.type == _IDLE and before.type != "session.usage"]
+    assert not bare, f"idle without its usage right before it: {bare}"
 
 
 def _pairs(message: object) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
     AgentDefinition,
     AgentVersion,
+    Budget,
     Compaction,
     CustomTool,
     FunctionTool,
@@ -24,6 +25,7 @@ from sojourn.types import (
     TextBlock,
     Usage,
 )
+from sojourn.types.account import MICROCENTS_PER_CENT
 from sojourn.types.event import (
     AgentCustomToolUse,
     AgentToolUse,
@@ -65,6 +67,7 @@ class Play:
     policy: PermissionPolicy = field(default_factory=PermissionPolicy)
     limits: Limits = LIMITS
     compaction: Compaction = field(default_factory=Compaction)
+    budget: Budget | None = None
     max_events: int = 1500
     fails: bool = False
     exports: bool = False
@@ -233,6 +236,23 @@ async def _agent(session: SessionHandle) -> None:
     await idle(session, 2)
 
 
+async def _budget(session: SessionHandle) -> None:
+    """Stopped at the budget, raised, stopped again, interrupted, and free at last."""
+    await session.send("add")
+    await idle(session, 1)
+    await session.update(UpdateSessionInput(budget=Budget(max_list_cost_cents=3)))
+    await idle(session, 2)
+    await session.send("add")
+    await idle(session, 3)
+    await session.interrupt()
+    await idle(session, 4)
+    await session.interrupt()
+    await idle(session, 5)
+    await session.update(UpdateSessionInput(remove_budget=True))
+    await session.send("add")
+    await idle(session, 6)
+
+
 async def _two(session: SessionHandle) -> None:
     for number in (1, 2):
         await session.send("hello")
@@ -314,6 +334,14 @@ PLAYS = {
         fails=True,
     ),
     "agent-change": Play((ScriptedTurn(thinking="hm", text="done"),), _agent),
+    "budget": Play(
+        (
+            ScriptedTurn(calls=[ScriptedCall("add", {"a": 1, "b": 2})], cost_microcents=MICROCENTS_PER_CENT),
+            ScriptedTurn(text="done", cost_microcents=MICROCENTS_PER_CENT),
+        ),
+        _budget,
+        budget=Budget(max_list_cost_cents=1),
+    ),
     "stop-reasons": Play(
         (ScriptedTurn(text="cut", finish_reason="max_tokens"), ScriptedTurn(text="no", finish_reason="refusal")), _two
     ),

@@ -156,7 +156,9 @@ async def _record(client: Client, folder: Path, name: str) -> None:
 async def _session(runtime: AgentRuntime, name: str, play: Play) -> SessionHandle:
     agent = await runtime.create(definition(name, play))
     roll_over = RollOver(max_events=play.max_events)
-    return await runtime.start_session(agent, session_id=f"sesn_{name}", title=name, roll_over=roll_over)
+    return await runtime.start_session(
+        agent, session_id=f"sesn_{name}", title=name, roll_over=roll_over, budget=play.budget
+    )
 
 
 async def _record_agent(client: Client, folder: Path) -> None:

@@ -12,6 +12,7 @@ from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
     AgentNotFoundError,
+    BudgetReachedError,
     CheckpointError,
     ConflictError,
     InternalError,
@@ -46,6 +47,7 @@ from sojourn.types.session import SessionStatus
 EXAMPLES: list[SojournError] = [
     SojournError("something"),
     InvalidRequestError("limits: too much", param="limits"),
+    InvalidRequestError("budget: used up", param="budget", code="budget_reached"),
     ModelNotFoundError("no provider", param="model"),
     PayloadTooLargeError(3_000_000, limit_bytes=2_000_000),
     ToolNotFoundError("no tool 'x'"),
@@ -57,6 +59,7 @@ EXAMPLES: list[SojournError] = [
     ConflictError("not now"),
     ActionRequiredError(["sevt_1", "sevt_2"]),
     AgentArchivedError("agent_1"),
+    BudgetReachedError("sesn_1"),
     SessionClosedError("sesn_1", status=SessionStatus.ARCHIVED),
     SessionExistsError("sesn_1"),
     SessionStateError("session is idle"),

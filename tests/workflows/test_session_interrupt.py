@@ -198,7 +198,7 @@ async def test_a_message_after_an_interrupted_retry_is_answered(stage: "Stage", 
     assert (await probe.session.send_and_wait("again")).text == "done"
 
 
-async def test_an_interrupt_of_an_idle_session_is_one_more_idle_and_nothing_else(stage: "Stage") -> None:
+async def test_an_interrupt_of_an_idle_session_is_one_more_idle_with_its_usage_and_nothing_else(stage: "Stage") -> None:
     probe = await stage.session(DONE)
     await probe.session.send_and_wait("go")
     await probe.idle()
@@ -208,7 +208,11 @@ async def test_an_interrupt_of_an_idle_session_is_one_more_idle_and_nothing_else
     await probe.idle(2, "end_turn")
     await probe.caught_up()
 
-    assert [event.type for event in probe.log[before:]] == ["user.interrupt", "session.status_idle"]
+    assert [event.type for event in probe.log[before:]] == [
+        "user.interrupt",
+        "session.usage",
+        "session.status_idle",
+    ]
     assert await probe.session.status() is SessionStatus.IDLE
 
 
@@ -219,7 +223,11 @@ async def test_an_interrupt_of_a_session_that_has_not_begun_is_one_idle(stage: "
     await probe.idle()
     await probe.caught_up()
 
-    assert probe.story() == ["user.interrupt", "session.status_idle"]
+    assert probe.story() == [
+        "user.interrupt",
+        "session.usage",
+        "session.status_idle",
+    ]
     assert (await probe.session.send_and_wait("go")).text == "done"
 
 

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from temporalio import activity
 
 from sojourn.activities.conversation import Conversation, UserTurn
+from sojourn.activities.cost import cost_of
 from sojourn.activities.cut import LEAST_GAIN, Cut, cut
 from sojourn.activities.envelope import whole
 from sojourn.activities.estimate import BYTES_PER_TOKEN, load
@@ -70,7 +71,7 @@ class ContextCompaction:
         least = 0.0 if record.too_long else LEAST_GAIN
         found = cut(conversation.messages, weight.messages, window=window, settings=definition.compaction, least=least)
         if found is None:
-            return CompactContextResult(step=record.step)
+            return CompactContextResult(step=record.step, cost_microcents=0)
         answer = await self._ask(record, start, conversation.steps, found, window=window)
         return CompactContextResult(
             step=record.step,
@@ -80,6 +81,7 @@ class ContextCompaction:
             kept=found.kept,
             kept_message=found.kept_message,
             usage=answer.usage,
+            cost_microcents=await cost_of(definition.model, answer),
         )
 
     async def _ask(

@@ -91,6 +91,8 @@ class Answer:
     usage: Usage
     finish_reason: FinishReason
     model: str
+    cost_microcents: int | None = None
+    """Where the client knows it; ``None`` leaves it to the list price of the model."""
 
 
 class ModelClient(Protocol):

@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.conversation import Conversation
+from sojourn.activities.cost import cost_of
 from sojourn.activities.envelope import Envelope, UnfitError, whole
 from sojourn.activities.gauge import Gauge
 from sojourn.activities.model import (
@@ -96,7 +97,8 @@ class ModelStep:
                 with model_call(start, record) as seen:
                     answer = await _answer(self._model, request, draft)
                     seen.answered(answer)
-                result = self._result(record.step, start, draft, answer)
+                cost = await cost_of(request.model, answer)
+                result = self._result(record.step, start, draft, answer, cost)
                 if self._gauge.is_full(start, conversation, result, window):
                     result = result.model_copy(update={"compact": True})
                 result = await self._sealed(result)
@@ -142,13 +144,16 @@ class ModelStep:
             )
         return ToolSpec(found.name, found.description, found.input_schema)
 
-    def _result(self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer) -> CallModelResult:
+    def _result(
+        self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer, cost: int | None
+    ) -> CallModelResult:
         try:
             return CallModelResult(
                 step=step,
                 model=answer.model,
                 parts=tuple(self._part(start, draft.id_of(place), part) for place, part in enumerate(answer.parts)),
                 usage=answer.usage,
+                cost_microcents=cost,
                 finish_reason=answer.finish_reason,
             )
         except ValidationError as error:
@@ -239,7 +244,8 @@ class Draft:
             raise asyncio.CancelledError
         texts = [place for place in sorted(self._texts) if self._kinds[place] == "text"]
         parts = tuple(TextPart(id=self._ids[place], text=whole("".join(self._texts[place]))) for place in texts)
-        return CallModelResult(step=step, parts=parts, finish_reason="interrupted")
+        # Providers tell the tokens at the end of an answer: what this one cost nobody knows, and it is counted as none.
+        return CallModelResult(step=step, parts=parts, cost_microcents=0, finish_reason="interrupted")
 
 
 async def read_context(

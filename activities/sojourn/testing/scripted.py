@@ -65,6 +65,8 @@ class ScriptedTurn:
     """After the text, never finish: only a cancellation ends the step."""
     finish_reason: FinishReason | None = None
     usage: Usage = field(default_factory=lambda: Usage(input_tokens=10, output_tokens=5))
+    cost_microcents: int | None = None
+    """What the turn costs, in millionths of a US cent; ``None``: no price is known, as of a model that nobody lists."""
 
 
 Script = Sequence[ScriptedTurn] | Callable[[ModelRequest], ScriptedTurn | Awaitable[ScriptedTurn]]
@@ -128,7 +130,8 @@ class ScriptedModel:
             for place, call in enumerate(turn.calls)
         ]
         reason: FinishReason = turn.finish_reason or ("tool_calls" if turn.calls else "stop")
-        yield Answer(tuple(parts), turn.usage, reason, f"scripted:{request.model.model}")
+        name = f"scripted:{request.model.model}"
+        yield Answer(tuple(parts), turn.usage, reason, name, cost_microcents=turn.cost_microcents)
 
     async def _turn(self, request: ModelRequest) -> ScriptedTurn:
         script = self._scripts.get(request.model.model)

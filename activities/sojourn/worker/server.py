@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from shlex import quote
@@ -140,7 +140,8 @@ def server_command(*, data: Path, port: int) -> list[str]:
     Raises:
         ServerNotReadyError: There is no `temporal` command.
     """
-    attributes = [part for key in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{key.name}=Keyword")]
+    kinds = {key.name: "Datetime" if key.value_type is datetime else "Keyword" for key in SEARCH_ATTRIBUTES}
+    attributes = [part for name, kind in kinds.items() for part in ("--search-attribute", f"{name}={kind}")]
     place = ["--ip", "127.0.0.1", "--port", str(port), "--db-filename", str(data / "temporal.db")]
     start = [temporal_binary(), "server", "start-dev", "--headless", "--log-level", "error"]
     return [*start, *place, *attributes, *_arguments(persistent=True)]

@@ -14,6 +14,7 @@ from sojourn.types import (
     AgentThinking,
     AgentToolResult,
     AgentToolUse,
+    Budget,
     ContentBlock,
     ContextCompacted,
     EventDelta,
@@ -41,6 +42,7 @@ from sojourn.types import (
     UserToolConfirmation,
     UserToolResult,
 )
+from sojourn.types.account import MICROCENTS_PER_CENT
 
 SNIPPET = 160
 """Characters of content on a line; verbose shows all of it."""
@@ -168,7 +170,8 @@ def _session_content(event: SessionEvent) -> str:
         case SessionErrorEvent(error=error):
             return f"{error.type} ({error.retry_status.type}): {error.message}"
         case SessionUsage():
-            return f"turn {usage_text(event.turn)}, session {usage_text(event.usage)}"
+            cost = cost_text(event.cost_microcents, event.budget)
+            return f"turn {usage_text(event.turn)}, session {usage_text(event.usage)}, {cost}"
         case ModelRequestEnd():
             return usage_text(event.model_usage)
         case ContextCompacted():
@@ -182,6 +185,12 @@ def _session_content(event: SessionEvent) -> str:
 def usage_text(usage: Usage) -> str:
     """Tokens in and out."""
     return f"{usage.input_tokens:,} in / {usage.output_tokens:,} out"
+
+
+def cost_text(cost_microcents: int | None, budget: Budget | None) -> str:
+    """What it cost at list price."""
+    cost = "cost unknown" if cost_microcents is None else f"${cost_microcents / MICROCENTS_PER_CENT / 100:.4f}"
+    return cost if budget is None else f"{cost} of ${budget.max_list_cost_cents / 100:.2f}"
 
 
 def blocks_text(content: tuple[ContentBlock, ...]) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from sojourn.cli.command import Cli, command
-from sojourn.types import InvalidRequestError, Metadata, SessionStatus, UserMessage, parse
+from sojourn.cli.render import cost_text, usage_text
+from sojourn.types import Budget, InvalidRequestError, Metadata, SessionStatus, UpdateSessionInput, UserMessage, parse
 
 app = typer.Typer(help="Sessions: start them, talk to them, watch them.", no_args_is_help=True)
 
@@ -26,6 +27,7 @@ async def start(
         str | None, typer.Option(help="An id of your own, to start at most one session for something.")
     ] = None,
     agent_version: Annotated[int | None, typer.Option(min=1, help="Version of the agent; latest by default.")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, metavar="CENTS", help="What it may cost at list price.")] = None,
 ) -> None:
     """Start a session and print its id."""
     pairs: dict[str, str] = parse(Metadata, dict(map(_pair, metadata or ())))
@@ -37,6 +39,7 @@ async def start(
             metadata=pairs,
             session_id=session_id,
             initial_events=[UserMessage.text(message)] if message is not None else [],
+            budget=Budget(max_list_cost_cents=budget) if budget is not None else None,
         )
         info = await session.info()
     cli.out.result(info, info.id)
@@ -83,10 +86,15 @@ async def show(cli: Cli, session: Id) -> None:
                 "id": info.id,
                 "title": info.title,
                 "agent": info.agent_id,
+                "version": info.agent_version,
+                "environment": info.environment_id,
+                "deployment": info.deployment_id,
                 "status": info.status.value,
                 "stop reason": info.stop_reason,
                 "owner": f"{info.owner.workspace}/{info.owner.user}",
                 "metadata": info.metadata,
+                "usage": usage_text(info.account.usage),
+                "cost": cost_text(info.account.cost_microcents, info.account.budget),
                 "created": info.created_at,
                 "closed": info.closed_at,
             }
@@ -151,6 +159,24 @@ async def resume(cli: Cli, session: Id) -> None:
     async with cli.runtime() as runtime:
         await runtime.resume(session)
     _done(cli, session, "resumed")
+
+
+@command(app, "budget")
+async def budget(
+    cli: Cli,
+    session: Id,
+    cents: Annotated[int | None, typer.Argument(min=1, metavar="CENTS", help="What it may cost at list price.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the limit away, for good.")] = False,
+) -> None:
+    """Raise or remove the budget of a session. One that has used it up goes on by itself."""
+    if (cents is None) is not remove:
+        raise InvalidRequestError("say how many cents, or --remove", param="budget")
+    change = UpdateSessionInput(
+        budget=Budget(max_list_cost_cents=cents) if cents is not None else None, remove_budget=remove
+    )
+    async with cli.runtime() as runtime:
+        await runtime.update_session(session, change)
+    _done(cli, session, "removed the budget of" if remove else f"budget is {cents} cents:")
 
 
 @command(app, "archive")

@@ -125,14 +125,20 @@ def _result(event: AgentToolResult) -> Text:
     return Text.assemble(("  ← ", "red"), f"{event.outcome.replace('_', ' ')}: {said}")
 
 
+_WHY = {
+    "budget_reached": "the budget is used up; sojourn sessions budget raises it",
+    "max_tokens": "cut at the model's output limit",
+    "refusal": "the model refused to answer",
+}
+
+
 def _state(event: SessionEvent) -> Text | None:
     match event:
         case SessionErrorEvent(error=error):
             again = "; trying again" if error.retry_status.type == "retrying" else ""
             return Text(f"{printable(error.message)}{again}", style="red")
-        case SessionIdle() if event.stop_reason.type in ("max_tokens", "refusal"):
-            why = {"max_tokens": "cut at the model's output limit", "refusal": "the model refused to answer"}
-            return Text(f"({why[event.stop_reason.type]})", style="yellow")
+        case SessionIdle() if event.stop_reason.type in _WHY:
+            return Text(f"({_WHY[event.stop_reason.type]})", style="yellow")
         case UserInterrupt():
             return Text("(interrupted)", style="yellow")
         case SessionPaused():

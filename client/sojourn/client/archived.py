@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from sojourn.client.failure import translated
-from sojourn.client.listing import condition, list_workflows
+from sojourn.client.listing import ALWAYS, CreatedRange, condition, list_workflows, quote
 from sojourn.types.archive import Archive, ArchivedSession, indexed_id
 from sojourn.types.error import SessionNotFoundError
-from sojourn.types.id import AgentId, SessionId, workflow_id
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, SessionId, workflow_id
 from sojourn.types.name import (
     AGENT_ATTRIBUTE,
+    AGENT_VERSION_ATTRIBUTE,
+    CREATED_ATTRIBUTE,
+    DEPLOYMENT_ATTRIBUTE,
+    ENVIRONMENT_ATTRIBUTE,
     NO_STOP_REASON,
     SESSION_WORKFLOW,
     STATUS_ATTRIBUTE,
@@ -33,8 +37,13 @@ class SessionFilter:
     workspace: str
     user: str | None = None
     agent_id: AgentId | None = None
+    agent_version: int | None = None
+    deployment_id: DeploymentId | None = None
+    environment_id: EnvironmentId | None = None
     statuses: Sequence[SessionStatus] = ()
     stop_reason: str | None = None
+    created: CreatedRange = ALWAYS
+    include_archived: bool = True
 
     def query(self) -> str:
         """For the server. A session that has rolled over shows once: only its latest run has not continued."""
@@ -44,17 +53,28 @@ class SessionFilter:
                 WORKSPACE_ATTRIBUTE: self.workspace,
                 USER_ATTRIBUTE: self.user,
                 AGENT_ATTRIBUTE: self.agent_id,
+                AGENT_VERSION_ATTRIBUTE: str(self.agent_version) if self.agent_version is not None else None,
+                DEPLOYMENT_ATTRIBUTE: self.deployment_id,
+                ENVIRONMENT_ATTRIBUTE: self.environment_id,
                 STATUS_ATTRIBUTE: [status.value for status in self.statuses] or None,
                 STOP_REASON_ATTRIBUTE: self.stop_reason,
             }
         )
-        return f"{wanted} AND ExecutionStatus != 'ContinuedAsNew'"
+        parts = [wanted, "ExecutionStatus != 'ContinuedAsNew'", *self.created.conditions(CREATED_ATTRIBUTE)]
+        if not self.include_archived:
+            parts.append(f"{STATUS_ATTRIBUTE.name} != {quote(SessionStatus.ARCHIVED.value)}")
+        return " AND ".join(parts)
 
     def admits(self, info: SessionInfo) -> bool:
         """The same for one session."""
         return (
             self.user in (None, info.owner.user)
             and self.agent_id in (None, info.agent_id)
+            and self.agent_version in (None, info.agent_version)
+            and self.deployment_id in (None, info.deployment_id)
+            and self.environment_id in (None, info.environment_id)
+            and self.created.admits(info.created_at)
+            and (self.include_archived or info.status is not SessionStatus.ARCHIVED)
             and (not self.statuses or info.status in self.statuses)
             and self.stop_reason in (None, info.stop_reason or NO_STOP_REASON)
         )
@@ -92,30 +112,30 @@ class ArchivedSessions:
 
     async def page(
         self, wanted: SessionFilter, *, limit: int, cursor: str = FIRST_ARCHIVED_PAGE
-    ) -> tuple[list[SessionInfo], str | None]:
+    ) -> tuple[list[ArchivedSession], str | None]:
         """Up to so many sessions that the server does not have, and the cursor of the next page.
 
         Reads the names of the whole index of the workspace, but only the entries that it shows.
         """
         folder = f"index/{wanted.workspace}"
         last = f"{folder}/{cursor.removeprefix(_CURSOR)}"
-        found: list[SessionInfo] = []
+        found: list[ArchivedSession] = []
         paths = await self._archive.entries(wanted.workspace, after=last)
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
             known = await self._on_server(wanted.workspace, batch)
             for path in batch:
-                if indexed_id(path) in known or (info := await self._admitted(path, wanted)) is None:
+                if indexed_id(path) in known or (entry := await self._admitted(path, wanted)) is None:
                     continue
                 if len(found) == limit:
                     return found, _CURSOR + last.removeprefix(f"{folder}/")
-                found.append(info)
+                found.append(entry)
                 last = path
         return found, None
 
-    async def _admitted(self, path: str, wanted: SessionFilter) -> SessionInfo | None:
+    async def _admitted(self, path: str, wanted: SessionFilter) -> ArchivedSession | None:
         entry = await self._archive.entry(path)
-        return entry.info if entry is not None and wanted.admits(entry.info) else None
+        return entry if entry is not None and wanted.admits(entry.info) else None
 
     async def _on_server(self, workspace: str, paths: Sequence[str]) -> set[str]:
         """Ids of those sessions that the server has."""

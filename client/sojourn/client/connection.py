@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.failure import translated
 from sojourn.types.error import ServerNotReadyError, ServerUnavailableError
-from sojourn.types.name import SEARCH_ATTRIBUTES
+from sojourn.types.name import CREATED_ATTRIBUTE, SEARCH_ATTRIBUTES
 from sojourn.types.named_store import named_store, note_store
 from sojourn.types.payload import storing
 from sojourn.types.store import STORE_VARIABLE, Store
@@ -142,7 +142,7 @@ async def register_search_attributes(client: Client) -> list[str]:
     except RPCError as error:
         if error.status is RPCStatusCode.ALREADY_EXISTS:
             return []
-        raise ServerNotReadyError(
-            f"the server refuses to register {', '.join(wanted)} ({error.message}); register them as Keyword by hand"
-        ) from None
+        by_hand = f"register them by hand, {CREATED_ATTRIBUTE.name} as Datetime and the others as Keyword"
+        text = f"the server refuses to register {', '.join(wanted)} ({error.message}); {by_hand}"
+        raise ServerNotReadyError(text) from None
     return missing

@@ -16,6 +16,7 @@ from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from sojourn.client.situation import Asked, Situation
+from sojourn.types.account import MICROCENTS_PER_CENT
 from sojourn.types.described import attribute, closed_at, is_open
 from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import AgentId, EventId
@@ -28,7 +29,7 @@ from sojourn.types.name import (
     TASK_QUEUE,
 )
 from sojourn.types.preview import ModelPreview, ToolPreview
-from sojourn.types.session import PendingAction, SessionStatus
+from sojourn.types.session import BudgetReached, PendingAction, SessionStatus
 
 FRESH = timedelta(seconds=100)
 """A poller asks again at least every 60 to 70 seconds; one that did not is gone."""
@@ -70,7 +71,7 @@ def _reasons(now: Situation) -> Iterator[Reason]:
         action = f"temporal workflow unpause --workflow-id {now.located.workflow_id}"
         yield Reason(type="held_by_operator", text="an operator has paused its workflow in Temporal", action=action)
     held_up = [*_failing(now), *_unserved(now)]
-    at_work = [*_paused(now), *_activities(now), *_retry(now), *_answers(now)]
+    at_work = [*_paused(now), *_activities(now), *_retry(now), *_answers(now), *_broke(now)]
     yield from held_up
     yield from at_work
     yield from _queue(now)
@@ -331,6 +332,21 @@ def _custom(now: Situation, action: PendingAction, call: Asked | None) -> Reason
         tool_use_id=action.id,
         tool=action.name,
     )
+
+
+def _broke(now: Situation) -> Iterator[Reason]:
+    info, account = now.described.workflow_execution_info, now.account
+    if attribute(info, STOP_REASON_ATTRIBUTE) != BudgetReached().type or account.budget is None:
+        return
+    raise_it, remove_it = f"sojourn sessions budget {now.located.id} CENTS", "--remove in place of CENTS"
+    if account.cost_microcents is None:
+        text = "what it has cost is not known, because a model has no known price, so its budget cannot be held"
+        action = f"{raise_it.replace('CENTS', '--remove')} takes the limit away, and it goes on by itself"
+    else:
+        spent, limit = account.cost_microcents / MICROCENTS_PER_CENT, account.budget.max_list_cost_cents
+        text = f"its budget is used up: {spent:.2f} of {limit} cents at list price"
+        action = f"{raise_it}, or {remove_it}, and it goes on by itself"
+    yield Reason(type="budget", text=text, action=action, since=account.updated_at)
 
 
 # --- at rest ---------------------------------------------------------------------------------------------------------

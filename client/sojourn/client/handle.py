@@ -21,7 +21,7 @@ from sojourn.types.event import (
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.preview import Preview
-from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionStatus, UpdateSessionInput
+from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionSnapshot, SessionStatus, UpdateSessionInput
 
 if TYPE_CHECKING:
     from sojourn.client.registry import AgentRegistry
@@ -116,16 +116,16 @@ class SessionHandle:
         await self._runtime.resume(self)
 
     async def update(self, change: UpdateSessionInput) -> None:
-        """Change title, metadata or, between turns, the agent's snapshot."""
+        """Change title, metadata, budget or, between turns, the agent's snapshot."""
         await self._runtime.update_session(self, change)
 
-    async def archive(self) -> None:
+    async def archive(self, *, only_if_idle: bool = False) -> None:
         """End the session for good; its log stays readable."""
-        await self._runtime.archive(self)
+        await self._runtime.archive(self, only_if_idle=only_if_idle)
 
-    async def delete(self) -> None:
+    async def delete(self, *, only_if_idle: bool = False) -> None:
         """Remove the session and everything stored about it."""
-        await self._runtime.delete_session(self)
+        await self._runtime.delete_session(self, only_if_idle=only_if_idle)
 
     async def status(self) -> SessionStatus:
         """Where the session stands."""
@@ -134,6 +134,10 @@ class SessionHandle:
     async def info(self) -> SessionInfo:
         """What lists show of the session."""
         return await self._runtime.get_session(self)
+
+    async def snapshot(self) -> SessionSnapshot:
+        """The session with the agent that it runs."""
+        return await self._runtime.session_snapshot(self)
 
     async def explain(self) -> SessionExplanation:
         """Why the session is in its state, what it waits for, and what to do next."""

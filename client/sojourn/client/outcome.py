@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sojourn.types.error import (
     ActionRequiredError,
+    BudgetReachedError,
     ProviderError,
     SessionClosedError,
     SojournError,
@@ -25,7 +26,7 @@ from sojourn.types.event import (
 )
 from sojourn.types.id import EventId, SessionId
 from sojourn.types.preview import Preview
-from sojourn.types.session import RequiresAction, SessionStatus
+from sojourn.types.session import BudgetReached, RequiresAction, SessionStatus
 
 SILENCE = timedelta(seconds=5)
 """After so long without an event a waiting caller asks whether there is a worker at all."""
@@ -87,6 +88,8 @@ class TurnWatch:
     def _ended(self, event: SessionIdle) -> AgentMessage:
         if isinstance(event.stop_reason, RequiresAction):
             raise ActionRequiredError([str(id) for id in event.stop_reason.event_ids])
+        if isinstance(event.stop_reason, BudgetReached):
+            raise BudgetReachedError(self._session_id)
         if self._interrupted:
             raise TurnInterruptedError("the turn was interrupted; what it said so far is in the log")
         if event.stop_reason.type == "retries_exhausted" and self._error is not None:

@@ -16,7 +16,7 @@ from sojourn.client.connection import connect_client
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
-from sojourn.client.listing import Page
+from sojourn.client.listing import ALWAYS, CreatedRange, Page
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
@@ -25,21 +25,24 @@ from sojourn.client.session import SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
+from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
-from sojourn.types.id import SessionId
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
 from sojourn.types.session import (
+    ArchiveInput,
     EnvironmentConfig,
     Owner,
     PendingAction,
     RollOver,
     SessionInfo,
+    SessionSnapshot,
     SessionStatus,
     UpdateSessionInput,
 )
@@ -168,6 +171,9 @@ class AgentRuntime(AgentRegistry):
         session_id: SessionId | str | None = None,
         initial_events: Sequence[UserEvent] = (),
         roll_over: RollOver | None = None,
+        environment_id: EnvironmentId | str | None = None,
+        deployment_id: DeploymentId | str | None = None,
+        budget: Budget | None = None,
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -181,11 +187,15 @@ class AgentRuntime(AgentRegistry):
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
+            environment_id: The environment it belongs to, for lists.
+            deployment_id: The deployment that started it, for lists.
+            budget: What it may cost at list price; can be raised or removed later, and not be added.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
             AgentNotFoundError: There is no such agent in the workspace.
-            InvalidRequestError: The definition or the environment needs what no worker has.
+            InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
+                known price of the model (``code`` is ``model_not_budgetable``).
             SessionExistsError: The id is taken.
         """
         agent_id, agent_owner = self._agent(agent, None)
@@ -204,6 +214,9 @@ class AgentRuntime(AgentRegistry):
             session_id=check_session_id(session_id) if session_id is not None else None,
             initial_events=initial_events,
             roll_over=roll_over or RollOver(),
+            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
+            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+            budget=budget,
         )
         return SessionHandle(self, started, owner)
 
@@ -219,14 +232,42 @@ class AgentRuntime(AgentRegistry):
         """
         return await self._sessions.info(*self._session(session, owner))
 
+    async def session_snapshot(self, session: Session, *, owner: Owner | None = None) -> SessionSnapshot:
+        """One session with the agent that it runs now. Needs no worker.
+
+        Raises:
+            CheckpointError: The server has forgotten its last run, and it is not in the archive.
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        return await self._sessions.snapshot(*self._session(session, owner))
+
+    async def list_session_snapshots(
+        self, wanted: SessionFilter, *, limit: int = 20, page: str | None = None
+    ) -> Page[SessionSnapshot]:
+        """Sessions as `list_sessions` has them, each with the agent that it runs; whose they are is in the filter.
+
+        A session that is deleted meanwhile is left out, so a page may be short of the limit and not be the last.
+
+        Raises:
+            CheckpointError: The server has forgotten the last run of one, and it is not in the archive.
+            InvalidRequestError: The limit or the cursor is none.
+        """
+        found = await self._sessions.page(wanted, limit=limit, cursor=page)
+        return Page(await self._sessions.snapshots(found.data), found.next_page)
+
     async def list_sessions(
         self,
         *,
         agent: Agent | None = None,
+        agent_version: int | None = None,
+        deployment_id: DeploymentId | str | None = None,
+        environment_id: EnvironmentId | str | None = None,
         statuses: Iterable[SessionStatus] = (),
         stop_reason: str | None = None,
         user: str | None = None,
         every_user: bool = False,
+        created: CreatedRange | None = None,
+        include_archived: bool = True,
         limit: int = 20,
         page: str | None = None,
         owner: Owner | None = None,
@@ -235,10 +276,15 @@ class AgentRuntime(AgentRegistry):
 
         Args:
             agent: Only those of this agent.
+            agent_version: Only those of this version of the agent.
+            deployment_id: Only those that this deployment started.
+            environment_id: Only those in this environment.
             statuses: Only those with one of these statuses; none means all.
             stop_reason: Only those with this stop reason, such as ``requires_action``.
             user: Only those of this user of the workspace; by default the owner's.
             every_user: Those of all users of the workspace, for operators.
+            created: Only those that were created in this range.
+            include_archived: Whether those that were archived are there too.
             limit: Entries on a page, 1 to 1000.
             page: Cursor from the page before.
             owner: Whose workspace, and whose sessions; by default the runtime's.
@@ -251,10 +297,16 @@ class AgentRuntime(AgentRegistry):
             workspace=owner.workspace,
             user=None if every_user else user or owner.user,
             agent_id=self._agent(agent, None)[0] if agent is not None else None,
+            agent_version=agent_version,
+            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
             statuses=list(statuses),
             stop_reason=stop_reason,
+            created=created or ALWAYS,
+            include_archived=include_archived,
         )
-        return await self._sessions.page(wanted, limit=limit, cursor=page)
+        found = await self._sessions.page(wanted, limit=limit, cursor=page)
+        return Page([each.info for each in found.data], found.next_page)
 
     async def send_event(self, session: Session, *events: UserEvent, owner: Owner | None = None) -> list[UserEvent]:
         """Store events, all or none, in order. They are safe when this returns; the work comes after.
@@ -265,7 +317,8 @@ class AgentRuntime(AgentRegistry):
             The events with their ids.
 
         Raises:
-            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large; or it would start
+                work, and the session has used up its budget (``code`` is ``budget_reached``).
             SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
@@ -297,6 +350,7 @@ class AgentRuntime(AgentRegistry):
 
         Raises:
             ActionRequiredError: The turn waits for an answer that only the caller can give.
+            BudgetReachedError: The turn waits until the session's budget is raised or removed.
             ProviderError: The model could not be reached, or refused.
             SessionClosedError: The session ended first.
             TimeoutError: ``timeout`` passed first.
@@ -398,19 +452,31 @@ class AgentRuntime(AgentRegistry):
         """
         await self._sessions.control(*self._session(session, owner), RESUME_UPDATE)
 
-    async def archive(self, session: Session, *, owner: Owner | None = None) -> None:
+    async def archive(self, session: Session, *, only_if_idle: bool = False, owner: Owner | None = None) -> None:
         """End the session for good; its log stays readable.
+
+        Args:
+            session: Which session.
+            only_if_idle: Refuse while a turn is in progress or about to begin. By default such a turn is ended.
+            owner: Whose; by default the handle's or the runtime's.
 
         Raises:
             SessionClosedError: It has ended already.
+            SessionStateError: It is running, and is to be archived only while idle.
         """
-        await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE)
+        how = ArchiveInput(only_if_idle=True) if only_if_idle else None
+        await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE, how)
 
     async def update_session(self, session: Session, change: UpdateSessionInput, *, owner: Owner | None = None) -> None:
-        """Change title or metadata, or between turns the agent's snapshot.
+        """Change title, metadata or budget, or between turns the agent's snapshot.
+
+        A budget that is raised or removed lets a session go on by itself that has used it up.
 
         Raises:
             ConflictError: The session has ended, or a turn is in progress and the agent was to change.
+            InvalidRequestError: The budget cannot become that; ``code`` is ``budget_not_raised`` where the session has
+                cost as much already, ``budget_create_only`` where it has no budget, ``model_not_budgetable`` where
+                nobody knows what it has cost.
         """
         await self._sessions.control(*self._session(session, owner), UPDATE_SESSION_UPDATE, change)
 
@@ -427,14 +493,20 @@ class AgentRuntime(AgentRegistry):
         """
         return await self._sessions.export(*self._session(session, owner))
 
-    async def delete_session(self, session: Session, *, owner: Owner | None = None) -> None:
-        """Remove the session, whatever it is doing, and everything stored about it, exported parts included.
+    async def delete_session(self, session: Session, *, only_if_idle: bool = False, owner: Owner | None = None) -> None:
+        """Remove the session and everything stored about it, exported parts included.
+
+        Args:
+            session: Which session.
+            only_if_idle: Refuse while a turn is in progress; needs a worker. By default it goes, whatever it is doing.
+            owner: Whose; by default the handle's or the runtime's.
 
         Raises:
+            SessionStateError: It is running, and is to be deleted only while idle.
             InvalidRequestError: Parts are in an object store that this client was not told of. Nothing was deleted.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
-        await self._sessions.delete(*self._session(session, owner))
+        await self._sessions.delete(*self._session(session, owner), only_if_idle=only_if_idle)
 
     async def status(self, session: Session, *, owner: Owner | None = None) -> SessionStatus:
         """Where the session stands, as of its last workflow task. Needs no worker.

@@ -1,11 +1,12 @@
 """Sessions: starting, sending, control, lists, and their end."""
 
+import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
@@ -27,9 +28,19 @@ from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
+from sojourn.client.snapshot import RunningAgents
+from sojourn.client.spending import Spending
 from sojourn.client.trace import TraceHeader
 from sojourn.client.update import execute_update
-from sojourn.client.validation import check_definition, check_environment, check_events, check_readable, check_size
+from sojourn.client.validation import (
+    check_budget,
+    check_definition,
+    check_environment,
+    check_events,
+    check_readable,
+    check_size,
+)
+from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import ChainReader
@@ -41,15 +52,23 @@ from sojourn.types.error import (
     SessionClosedError,
     SessionExistsError,
     SessionNotFoundError,
+    SessionStateError,
     StoreUnavailableError,
     ToolCallNotFoundError,
     ToolCallSettledError,
+    WorkerUnavailableError,
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult, ExportState
-from sojourn.types.id import SessionId, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
 from sojourn.types.name import (
+    ACCOUNT_MEMO,
     AGENT_ATTRIBUTE,
+    AGENT_VERSION_ATTRIBUTE,
+    ARCHIVE_UPDATE,
+    CREATED_ATTRIBUTE,
+    DEPLOYMENT_ATTRIBUTE,
+    ENVIRONMENT_ATTRIBUTE,
     EXPORT_ATTRIBUTE,
     METADATA_MEMO,
     NO_STOP_REASON,
@@ -66,12 +85,14 @@ from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
 from sojourn.types.session import (
+    ArchiveInput,
     EnvironmentConfig,
     Owner,
     PendingAction,
     RollOver,
     SessionInfo,
     SessionInput,
+    SessionSnapshot,
     SessionStatus,
 )
 
@@ -83,6 +104,9 @@ TASK_TIMEOUT = timedelta(seconds=5)
 replay of the longest run about half a second (temporal.md §3.7); the server's default is ten seconds."""
 
 _AT_ONCE = timedelta(seconds=5)
+
+_AT_A_TIME = 16
+"""Runs whose beginnings are read side by side."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,15 @@ class Located:
     """Whether a workflow task is running; signals that come meanwhile enter history after it."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """A session in a list."""
+
+    info: SessionInfo
+    run_id: str
+    """The latest run."""
+
+
 class SessionStore:
     """Reads and writes sessions. Only control needs a worker."""
 
@@ -114,6 +147,8 @@ class SessionStore:
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
+        self._agents = RunningAgents(client)
+        self._spending = Spending(client)
 
     async def start(
         self,
@@ -127,10 +162,14 @@ class SessionStore:
         session_id: SessionId | None,
         initial_events: Sequence[UserEvent],
         roll_over: RollOver,
+        environment_id: EnvironmentId | None = None,
+        deployment_id: DeploymentId | None = None,
+        budget: Budget | None = None,
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
         check_environment(environment)
+        await check_budget(agent.definition, budget)
         events = check_events(initial_events)
         try:
             input = SessionInput(
@@ -138,6 +177,9 @@ class SessionStore:
                 owner=owner,
                 agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
                 environment=environment,
+                environment_id=environment_id,
+                deployment_id=deployment_id,
+                budget=budget,
                 permissions=permissions,
                 title=title,
                 metadata=dict(metadata),
@@ -150,6 +192,7 @@ class SessionStore:
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
             raise SessionExistsError(session_id)
         run_id = await self._start(input, events)
+        self._spending.started(workflow_id(owner.workspace, input.session_id), budget)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
 
@@ -166,7 +209,7 @@ class SessionStore:
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_attributes(input, status),
-                memo={TITLE_MEMO: input.title, METADATA_MEMO: input.metadata},
+                memo=_memo(input),
                 task_timeout=TASK_TIMEOUT,
                 static_summary=input.title or f"session of {input.agent.name}",
                 start_signal=USER_EVENTS_SIGNAL if events else None,
@@ -230,7 +273,8 @@ class SessionStore:
             The events with their ids.
 
         Raises:
-            InvalidRequestError: An event is empty, of a kind that is not supported, or too large.
+            InvalidRequestError: An event is empty, of a kind that is not supported, or too large; or it would start
+                work, and the session has used up its budget (``code`` is ``budget_reached``).
             SessionBusyError: More waits or was sent during one step than a session can hold.
             SessionClosedError: The session has ended.
             SessionNotFoundError: There is none, or it is another owner's.
@@ -239,8 +283,10 @@ class SessionStore:
         """
         id = workflow_id(owner.workspace, session_id)
         checked = check_events(events)
-        if (id, owner.user) not in self._known:
-            await self.locate(session_id, owner)
+        if (id, owner.user) not in self._known or self._spending.concerns(id, checked):
+            located = await self.locate(session_id, owner)
+            if self._spending.concerns(id, checked):
+                await self._spending.check(session_id, id, located.described)
         fresh = await self._admitted(session_id, owner, checked)
         if fresh:
             record = UserEvents(sent=tuple(fresh))
@@ -357,15 +403,46 @@ class SessionStore:
         described = (await self.locate(session_id, owner)).described
         return described if isinstance(described, SessionInfo) else await session_info(self._client, described)
 
-    async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
+    async def snapshot(self, session_id: SessionId, owner: Owner) -> SessionSnapshot:
+        """The session with the agent that it runs.
+
+        Raises:
+            CheckpointError: The server has forgotten its last run, and it is not in the archive.
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        located = await self.locate(session_id, owner)
+        info = located.described
+        info = info if isinstance(info, SessionInfo) else await session_info(self._client, info)
+        return await self._snapshot(Found(info, located.run_id))
+
+    async def snapshots(self, sessions: Sequence["Found"]) -> list[SessionSnapshot]:
+        """The same for those of a list, without those that have been deleted meanwhile."""
+        some = asyncio.Semaphore(_AT_A_TIME)
+
+        async def one(each: Found) -> SessionSnapshot | None:
+            async with some:
+                with suppress(SessionNotFoundError):
+                    return await self._snapshot(each)
+            return None
+
+        return [each for each in await asyncio.gather(*map(one, sessions)) if each is not None]
+
+    async def _snapshot(self, found: "Found") -> SessionSnapshot:
+        info = found.info
+        with translated(self._address, missing=SessionNotFoundError(info.id)):
+            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), found.run_id)
+        return SessionSnapshot(info=info, agent=agent)
+
+    async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page["Found"]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""
         check_limit(limit)
         if self._archived is not None and is_archived_page(cursor):
             with translated(self._address):
-                return Page(*await self._archived.page(wanted, limit=limit, cursor=cursor or ""))
+                rest, next_page = await self._archived.page(wanted, limit=limit, cursor=cursor or "")
+            return Page([Found(each.info, each.run_id) for each in rest], next_page)
         with translated(self._address):
             infos, next_page = await list_workflows(self._client, wanted.query(), limit=limit, page=cursor)
-        found = [await session_info(self._client, info) for info in infos]
+        found = [Found(await session_info(self._client, info), info.execution.run_id) for info in infos]
         if self._archived is None or next_page is not None:
             return Page(found, next_page)
         try:
@@ -375,7 +452,7 @@ class SessionStore:
             if not found:
                 raise
             more, next_page = [], FIRST_ARCHIVED_PAGE
-        return Page([*found, *more], next_page)
+        return Page([*found, *(Found(each.info, each.run_id) for each in more)], next_page)
 
     async def export(
         self, session_id: SessionId, owner: Owner, *, timeout: timedelta | None = EXPORT_PATIENCE
@@ -393,10 +470,11 @@ class SessionStore:
             timeout=timeout,
         )
 
-    async def delete(self, session_id: SessionId, owner: Owner) -> None:
+    async def delete(self, session_id: SessionId, owner: Owner, *, only_if_idle: bool = False) -> None:
         """Remove the session and everything stored about it; see `Deletion`.
 
         Raises:
+            SessionStateError: A turn is in progress, and the session is to be deleted only while idle.
             SessionNotFoundError: There is none, or it is another owner's, or it was deleted before.
         """
         id = workflow_id(owner.workspace, session_id)
@@ -409,8 +487,21 @@ class SessionStore:
                 if await deletion.resume():
                     return
                 raise
+            if only_if_idle:
+                await self._end(located, owner)
             await deletion.run(located.run_id)
         self._known.pop((id, owner.user), None)
+
+    async def _end(self, located: Located, owner: Owner) -> None:
+        """Archive a session that is to be deleted, so that nobody can begin a turn in it any more."""
+        try:
+            await self.control(located.id, owner, ARCHIVE_UPDATE, ArchiveInput(only_if_idle=True))
+        except SessionClosedError:
+            return
+        except WorkerUnavailableError:
+            # Without a worker nothing begins; what the session shows is what it is.
+            if located.status in (SessionStatus.RUNNING, SessionStatus.RESCHEDULING):
+                raise SessionStateError("session is running; wait until it is idle, or interrupt it first") from None
 
     def _remember(self, workflow_id: str, owner: Owner, *, run_id: str = "") -> None:
         self._known[workflow_id, owner.user] = run_id
@@ -428,10 +519,22 @@ def _is_past(reader: ChainReader, located: Located) -> bool:
     return reader.run_id != located.run_id or reader.event_id >= located.history_length
 
 
+def _memo(input: SessionInput) -> dict[str, object]:
+    account = {ACCOUNT_MEMO: SessionAccount(cost_microcents=0, budget=input.budget)} if input.budget else {}
+    return {TITLE_MEMO: input.title, METADATA_MEMO: input.metadata, **account}
+
+
 def _attributes(input: SessionInput, status: SessionStatus) -> TypedSearchAttributes:
     """Set at the start they cost no history event."""
+    now = datetime.now(UTC)
+    # Stores of search attributes differ in what they keep below the millisecond.
+    created = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    named = ((ENVIRONMENT_ATTRIBUTE, input.environment_id), (DEPLOYMENT_ATTRIBUTE, input.deployment_id))
     return TypedSearchAttributes(
         [
+            *(SearchAttributePair(key, value) for key, value in named if value),
+            SearchAttributePair(AGENT_VERSION_ATTRIBUTE, str(input.agent.version)),
+            SearchAttributePair(CREATED_ATTRIBUTE, created),
             SearchAttributePair(STATUS_ATTRIBUTE, status.value),
             SearchAttributePair(STOP_REASON_ATTRIBUTE, NO_STOP_REASON),
             SearchAttributePair(AGENT_ATTRIBUTE, input.agent.id),

@@ -24,6 +24,8 @@ from temporalio.service import RPCError
 from sojourn.client.answer import OpenCalls
 from sojourn.client.listing import quote
 from sojourn.client.session import Located
+from sojourn.types.account import SessionAccount
+from sojourn.types.described import memo
 from sojourn.types.event import (
     ErrorDetail,
     SessionErrorEvent,
@@ -36,7 +38,7 @@ from sojourn.types.event import (
 from sojourn.types.history import RunDecoder
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
-from sojourn.types.name import CALL_MODEL_ACTIVITY, RUN_TOOL_ACTIVITY
+from sojourn.types.name import ACCOUNT_MEMO, CALL_MODEL_ACTIVITY, RUN_TOOL_ACTIVITY
 from sojourn.types.preview import ModelPreview, ToolPreview
 from sojourn.types.record import CallModelInput, CallModelResult, Record
 from sojourn.types.session import PendingAction, SessionInput
@@ -84,6 +86,7 @@ class Situation:
 
     located: Located
     described: DescribeWorkflowExecutionResponse
+    account: SessionAccount
     story: RunStory
     pollers: DescribeTaskQueueResponse | None
     """Who asks for workflow tasks; ``None`` if the server does not tell."""
@@ -109,6 +112,7 @@ async def look(client: Client, located: Located) -> Situation:
     return Situation(
         located=located,
         described=described,
+        account=await memo(client, described.workflow_execution_info, ACCOUNT_MEMO, SessionAccount) or SessionAccount(),
         story=await _story(client, located),
         pollers=await _pollers(client, task_queue),
         gone=await _gone(client, task_queue),

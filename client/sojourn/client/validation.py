@@ -1,5 +1,6 @@
 """What is refused before anything is stored."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -8,12 +9,14 @@ from pydantic_core import PydanticSerializationError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
+from sojourn.types.account import Budget
 from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
 from sojourn.types.id import SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
+from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -75,6 +78,18 @@ def check_definition(definition: AgentDefinition) -> None:
         raise InvalidRequestError("mcp_servers: not supported yet; leave them out", param="mcp_servers")
     if definition.skills:
         raise InvalidRequestError("skills: not supported yet; leave them out", param="skills")
+
+
+async def check_budget(definition: AgentDefinition, budget: Budget | None) -> None:
+    """Refuse a budget that nobody could hold. Whether a scripted model has a price is for its worker to tell.
+
+    Raises:
+        InvalidRequestError: The model has no known price.
+    """
+    # In a thread, because the first look-up imports the table of all models.
+    if budget is not None and await asyncio.to_thread(has_price, definition.model) is False:
+        text = f"budget: no list price is known for model {str(definition.model)!r}; leave the budget out"
+        raise InvalidRequestError(text, param="budget", code="model_not_budgetable")
 
 
 def check_environment(environment: EnvironmentConfig) -> None:

@@ -5,6 +5,7 @@ tolerantly. Names of handlers and search attributes are in `sojourn.types.name`,
 `sojourn.types.history`.
 """
 
+from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import (
     AgentDefinition,
     AgentInfo,
@@ -42,6 +43,7 @@ from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
     AgentNotFoundError,
+    BudgetReachedError,
     CheckpointError,
     ConflictError,
     InternalError,
@@ -108,6 +110,8 @@ from sojourn.types.event import (
 from sojourn.types.explanation import Reason, SessionExplanation
 from sojourn.types.id import (
     AgentId,
+    DeploymentId,
+    EnvironmentId,
     EventId,
     SessionId,
     new_event_id,
@@ -132,6 +136,7 @@ from sojourn.types.preview import (
 )
 from sojourn.types.session import (
     AgentState,
+    BudgetReached,
     EndTurn,
     EnvironmentConfig,
     MaxTokens,
@@ -142,6 +147,7 @@ from sojourn.types.session import (
     RetriesExhausted,
     RollOver,
     SessionInfo,
+    SessionSnapshot,
     SessionStatus,
     StatusReport,
     StopReason,
@@ -175,6 +181,9 @@ __all__ = [
     "AgentToolset",
     "AgentVersion",
     "Base64Source",
+    "Budget",
+    "BudgetReached",
+    "BudgetReachedError",
     "CheckpointError",
     "Citations",
     "Compaction",
@@ -183,9 +192,11 @@ __all__ = [
     "ContentDelta",
     "ContextCompacted",
     "CustomTool",
+    "DeploymentId",
     "DocumentBlock",
     "EndTurn",
     "EnvironmentConfig",
+    "EnvironmentId",
     "ErrorDetail",
     "Event",
     "EventDelta",
@@ -229,6 +240,7 @@ __all__ = [
     "SearchResultBlock",
     "ServerNotReadyError",
     "ServerUnavailableError",
+    "SessionAccount",
     "SessionBusyError",
     "SessionClosedError",
     "SessionErrorEvent",
@@ -243,6 +255,7 @@ __all__ = [
     "SessionRescheduled",
     "SessionResumed",
     "SessionRunning",
+    "SessionSnapshot",
     "SessionStateError",
     "SessionStatus",
     "SessionTerminated",

@@ -9,10 +9,16 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.converter import decode_typed_search_attributes
 
-from sojourn.types.id import AgentId, SessionId
+from sojourn.types.account import SessionAccount
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, SessionId
 from sojourn.types.name import (
+    ACCOUNT_MEMO,
     AGENT_ATTRIBUTE,
+    AGENT_VERSION_ATTRIBUTE,
+    CREATED_ATTRIBUTE,
     CREATED_MEMO,
+    DEPLOYMENT_ATTRIBUTE,
+    ENVIRONMENT_ATTRIBUTE,
     METADATA_MEMO,
     NO_STOP_REASON,
     STATUS_ATTRIBUTE,
@@ -47,7 +53,8 @@ def started_at(info: WorkflowExecutionInfo) -> datetime:
 
 async def created_at(client: Client, info: WorkflowExecutionInfo) -> datetime:
     """When the first run of the chain began."""
-    return await memo(client, info, CREATED_MEMO, datetime) or started_at(info)
+    shown = decode_typed_search_attributes(info.search_attributes).get(CREATED_ATTRIBUTE)
+    return shown or await memo(client, info, CREATED_MEMO, datetime) or started_at(info)
 
 
 def closed_at(info: WorkflowExecutionInfo) -> datetime | None:
@@ -78,6 +85,10 @@ async def session_info(client: Client, info: WorkflowExecutionInfo) -> SessionIn
     """The session as lists and `get_session` show it."""
     workspace, _, session_id = info.execution.workflow_id.rpartition("/")
     reason = attribute(info, STOP_REASON_ATTRIBUTE)
+    version = attribute(info, AGENT_VERSION_ATTRIBUTE)
+    environment, deployment = attribute(info, ENVIRONMENT_ATTRIBUTE), attribute(info, DEPLOYMENT_ATTRIBUTE)
+    account = await memo(client, info, ACCOUNT_MEMO, SessionAccount) or SessionAccount()
+    created = await created_at(client, info)
     return SessionInfo(
         id=SessionId(session_id),
         owner=Owner(workspace, attribute(info, USER_ATTRIBUTE) or "default"),
@@ -86,6 +97,11 @@ async def session_info(client: Client, info: WorkflowExecutionInfo) -> SessionIn
         stop_reason=None if reason == NO_STOP_REASON else reason,
         title=await memo(client, info, TITLE_MEMO, str),
         metadata=await memo(client, info, METADATA_MEMO, dict[str, str]) or {},
-        created_at=await created_at(client, info),
+        created_at=created,
         closed_at=closed_at(info),
+        updated_at=closed_at(info) or account.updated_at or created,
+        agent_version=int(version) if version else None,
+        environment_id=EnvironmentId(environment) if environment else None,
+        deployment_id=DeploymentId(deployment) if deployment else None,
+        account=account,
     )

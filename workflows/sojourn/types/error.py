@@ -12,6 +12,7 @@
     ├── ConflictError                right request, wrong state; nothing has changed
     │   ├── ActionRequiredError      the turn waits for an approval or a result that only the caller can give
     │   ├── AgentArchivedError
+    │   ├── BudgetReachedError       the turn waits until the session's budget is raised or removed
     │   ├── SessionClosedError
     │   ├── SessionExistsError
     │   ├── SessionStateError        the status machine has no such move
@@ -72,10 +73,14 @@ class InvalidRequestError(SojournError):
     kind = "invalid_request_error"
 
     param: str | None = None
+    code: str | None = None
+    """Tells apart what a caller may want to tell apart, such as ``budget_reached``; most have none."""
 
-    def __init__(self, message: str, *, param: str | None = None, **data: JsonValue) -> None:
-        super().__init__(message, param=param, **data)
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, **data: JsonValue) -> None:
+        super().__init__(message, param=param, **data, **({} if code is None else {"code": code}))
         self.param = param
+        if code is not None:
+            self.code = code
 
     @classmethod
     def from_validation(cls, error: "ValidationError", *, whole: str = "body") -> Self:
@@ -168,6 +173,17 @@ class AgentArchivedError(ConflictError):
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"agent {agent_id!r} is archived; create a new one", agent_id=agent_id)
         self.agent_id = agent_id
+
+
+class BudgetReachedError(ConflictError):
+    """The turn stopped because the session's budget is used up; it goes on when that is raised or removed."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"session {session_id!r} has used up its budget; raise or remove it, and the turn goes on",
+            session_id=session_id,
+        )
+        self.session_id = session_id
 
 
 class SessionBusyError(ConflictError):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self, cast
 
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
+from sojourn.types.account import Budget
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock, text_of
 from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
@@ -228,6 +229,8 @@ class SessionUpdated(Event):
     title: Annotated[str | None, Unset] = None
     metadata: Annotated[Metadata | None, Omitted] = None
     agent_version: Annotated[int | None, Omitted] = None
+    budget: Annotated[Budget | None, Omitted] = None
+    budget_removed: Annotated[bool, Omitted] = False
 
 
 class SessionUsage(Event):
@@ -238,6 +241,11 @@ class SessionUsage(Event):
     """The whole session."""
     turn: Usage
     """The turn that just ended or parked."""
+    cost_microcents: Annotated[int | None, Unset] = None
+    """The whole session at list price, in millionths of a US cent; ``None`` if a model has no known price."""
+    active_seconds: Annotated[float, Omitted] = 0
+    """Time that the turns of the session have taken, waits for the client not included."""
+    budget: Annotated[Budget | None, Omitted] = None
 
 
 class RetryStatus(Wire):

@@ -9,6 +9,7 @@ from sojourn.types.wire import Wire
 
 ReasonType = Literal[
     "approval",
+    "budget",
     "custom_tool",
     "ended",
     "ended_from_outside",

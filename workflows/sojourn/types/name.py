@@ -1,5 +1,7 @@
 """Names that more than one process must agree on."""
 
+from datetime import datetime
+
 from temporalio.common import SearchAttributeKey
 
 TASK_QUEUE = "sojourn"
@@ -34,6 +36,8 @@ TITLE_MEMO = "title"
 METADATA_MEMO = "metadata"
 CREATED_MEMO = "created"
 """When the first run began; the server itself tells only of the latest. Not set in a first run."""
+ACCOUNT_MEMO = "account"
+"""A `SessionAccount`, written with each idle and each update."""
 QUEUED_MEMO = "queued"
 """About how many messages wait for their turn, in thousands; absent while there are few."""
 AGENT_NAME_MEMO = "name"
@@ -50,16 +54,26 @@ USER_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournUser")
 EXPORT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournExport")
 """An `ExportState` value on sessions and on the workflows that export them. Only who has it from the start may change
 it: where it is not registered, writing it would fail the workflow task for ever."""
+AGENT_VERSION_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournAgentVersion")
+"""Number of the agent's version. What `EXPORT_ATTRIBUTE` says holds for it, and for those below."""
+DEPLOYMENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournDeployment")
+ENVIRONMENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournEnvironment")
+CREATED_ATTRIBUTE = SearchAttributeKey.for_datetime("SojournCreated")
+"""When the session was started, in whole milliseconds; the start of a workflow is that of its latest run."""
 
-SEARCH_ATTRIBUTES = (
+SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[str] | SearchAttributeKey[datetime], ...] = (
     STATUS_ATTRIBUTE,
     STOP_REASON_ATTRIBUTE,
     AGENT_ATTRIBUTE,
     WORKSPACE_ATTRIBUTE,
     USER_ATTRIBUTE,
     EXPORT_ATTRIBUTE,
+    AGENT_VERSION_ATTRIBUTE,
+    DEPLOYMENT_ATTRIBUTE,
+    ENVIRONMENT_ATTRIBUTE,
+    CREATED_ATTRIBUTE,
 )
-"""What `sojourn setup` registers on a namespace."""
+"""What `sojourn setup` registers on a namespace. A server with an SQL database has room for ten keywords."""
 
 STORE_KEY = "sojourn.store"
 """Key in a namespace's data under which the URL of its object store stands."""

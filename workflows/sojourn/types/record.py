@@ -29,7 +29,7 @@ from sojourn.types.event import (
 from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
 from sojourn.types.usage import Usage
-from sojourn.types.wire import Omitted, Wire
+from sojourn.types.wire import Omitted, Unset, Wire
 
 
 class TextPart(Wire):
@@ -105,6 +105,8 @@ class CallModelResult(Wire):
     """The name the provider gives the model that answered."""
     parts: tuple[AssistantPart, ...] = ()
     usage: Usage = Usage()
+    cost_microcents: Annotated[int | None, Unset] = None
+    """At list price, in millionths of a US cent; ``None`` if the model has no known price."""
     finish_reason: FinishReason = "stop"
     compact: Annotated[bool, Omitted] = False
     """The conversation fills so much of the model's window that it is to be compacted before the next step."""
@@ -193,6 +195,8 @@ class CompactContextResult(Wire):
     kept_message: Annotated[bool, Omitted] = False
     """Whether the last message of the user before those stays too: the agent is still working on it."""
     usage: Usage = Usage()
+    cost_microcents: Annotated[int | None, Unset] = None
+    """As that of a model step; 0 where there was nothing to replace and the model was not asked."""
 
     def events(self) -> Iterator[SessionEvent]:
         """That the context is another one now, then the end of the request."""

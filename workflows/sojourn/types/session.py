@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
-from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
@@ -91,7 +92,15 @@ class Refusal(Wire):
     type: Literal["refusal"] = "refusal"
 
 
-StopReason = Annotated[EndTurn | RequiresAction | RetriesExhausted | MaxTokens | Refusal, Field(discriminator="type")]
+class BudgetReached(Wire):
+    """The budget is used up, or the cost is unknown; the turn goes on when the budget is raised or removed."""
+
+    type: Literal["budget_reached"] = "budget_reached"
+
+
+StopReason = Annotated[
+    EndTurn | RequiresAction | RetriesExhausted | MaxTokens | Refusal | BudgetReached, Field(discriminator="type")
+]
 
 
 class CallState(Wire):
@@ -146,6 +155,8 @@ class SessionState(Wire):
     """What the last turn left to the next one; see `TurnState.compact`."""
     title: str | None = None
     metadata: Metadata = {}
+    account: Annotated[SessionAccount | None, Omitted] = None
+    """``None`` in what an earlier release left, whose cost is unknown."""
 
 
 class RollOver(Wire):
@@ -163,6 +174,10 @@ class SessionInput(Wire):
     owner: Owner
     agent: AgentVersion
     environment: EnvironmentConfig = EnvironmentConfig()
+    environment_id: Annotated[EnvironmentId | None, Omitted] = None
+    deployment_id: Annotated[DeploymentId | None, Omitted] = None
+    budget: Annotated[Budget | None, Omitted] = None
+    """As it was when the run began."""
     permissions: PermissionPolicy = PermissionPolicy()
     title: Title | None = None
     metadata: Metadata = {}
@@ -179,6 +194,17 @@ class UpdateSessionInput(Wire):
     """A merge patch: ``None`` as a value removes the key."""
     agent: AgentVersion | None = None
     """A new snapshot for the turns to come; only while no turn is in progress."""
+    budget: Annotated[Budget | None, Omitted] = None
+    """In place of the one the session was started with; more than what has been spent."""
+    remove_budget: Annotated[bool, Omitted] = False
+    """Lift the limit for good."""
+
+
+class ArchiveInput(Wire):
+    """How a session is to be archived."""
+
+    only_if_idle: bool = False
+    """Refuse while a turn is in progress or about to begin. A turn that waits for the client or its budget is not."""
 
 
 class StatusReport(Wire):
@@ -231,3 +257,19 @@ class SessionInfo(Wire):
     metadata: Metadata = {}
     created_at: datetime
     closed_at: datetime | None = None
+    updated_at: datetime | None = None
+    """Last idle, update or end that is known; ``None`` only from archives of release 0.1."""
+    agent_version: int | None = None
+    """``None`` where release 0.1 started it."""
+    environment_id: EnvironmentId | None = None
+    deployment_id: DeploymentId | None = None
+    account: SessionAccount = SessionAccount()
+    """As of the last idle or update."""
+
+
+class SessionSnapshot(Wire):
+    """A session with the agent that it runs."""
+
+    info: SessionInfo
+    agent: AgentVersion
+    """Its definition may differ from the stored version of this number: sessions can override it."""

@@ -5,24 +5,31 @@ before the workflow task ends (design.md §3). Either way it becomes one more re
 """
 
 import asyncio
+from collections.abc import Callable
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from sojourn.types.event import SaidEvent, UserEvent
+    from sojourn.types.account import SessionAccount
+    from sojourn.types.event import SaidEvent, SessionIdle, SessionTerminated, UserEvent
     from sojourn.types.log import LogCursor
-    from sojourn.types.name import LOG_MEMO
+    from sojourn.types.name import ACCOUNT_MEMO, LOG_MEMO
     from sojourn.types.record import Record, Said, UserEvents
 
 # A memo over 2 KiB makes the SDK warn. Events are a few ids and kinds, about 150 bytes each.
 _EVENTS_PER_MEMO = 10
 
+_RESTS = (SessionIdle, SessionTerminated)
+"""Events beside which the account is stored: it costs no history event where a memo is written anyway."""
+
 
 class Journal:
     """Writes the workflow's own events and keeps the count of the log."""
 
-    def __init__(self, cursor: LogCursor) -> None:
+    def __init__(self, cursor: LogCursor, account: Callable[[], SessionAccount]) -> None:
+        """Take the end of the log so far, and what tells the account that is stored beside each idle."""
         self._cursor = cursor
+        self._account = account
         self._pending: list[SaidEvent] = []
 
     @property
@@ -55,4 +62,7 @@ class Journal:
         for start in range(0, len(said), _EVENTS_PER_MEMO):
             record = Said(said=said[start : start + _EVENTS_PER_MEMO])
             self._cursor.count(record)
-            workflow.upsert_memo({LOG_MEMO: record})
+            memo: dict[str, object] = {LOG_MEMO: record}
+            if any(isinstance(event, _RESTS) for event in record.said):
+                memo[ACCOUNT_MEMO] = self._account()
+            workflow.upsert_memo(memo)

@@ -12,6 +12,7 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.common import RawValue
 
+from sojourn.workflows.account import Account
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
 from sojourn.workflows.export import Exporter, start_final_export
@@ -24,6 +25,7 @@ from sojourn.workflows.turn import Turn
 from sojourn.workflows.watch import Watch
 
 with workflow.unsafe.imports_passed_through():
+    from sojourn.types.account import SessionAccount
     from sojourn.types.content import text_of
     from sojourn.types.error import InvalidRequestError, SessionClosedError, SessionStateError
     from sojourn.types.event import (
@@ -47,7 +49,9 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.id import EventId
     from sojourn.types.log import LogCursor
     from sojourn.types.name import (
+        ACCOUNT_MEMO,
         AGENT_STATE_QUERY,
+        AGENT_VERSION_ATTRIBUTE,
         ARCHIVE_UPDATE,
         CREATED_MEMO,
         METADATA_MEMO,
@@ -63,6 +67,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from sojourn.types.session import (
         AgentState,
+        ArchiveInput,
         EndTurn,
         PendingAction,
         RetriesExhausted,
@@ -84,6 +89,9 @@ QUEUE_LIMIT = 25_000
 
 _MANY = 1_000
 
+AT_ANY_TIME = ArchiveInput()
+"""Clients of release 0.1 archive without saying how."""
+
 
 @workflow.defn(name=SESSION_WORKFLOW)
 class SessionWorkflow:
@@ -97,10 +105,11 @@ class SessionWorkflow:
         self._title = state.title if input.state else input.title
         self._metadata = dict(state.metadata if input.state else input.metadata)
         cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
-        self._journal = Journal(cursor)
+        self._journal = Journal(cursor, self._account_now)
+        self._account = Account(input)
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
-        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._display.touch)
+        self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._queue: deque[EventId] = deque(state.queue)
@@ -159,6 +168,7 @@ class SessionWorkflow:
             journal=self._journal,
             board=self._board,
             session_usage=self._usage,
+            account=self._account,
             roll_over_due=self._roll_over_due,
             on_change=self._display.touch,
             watch=self._watch,
@@ -246,11 +256,15 @@ class SessionWorkflow:
         self._journal.flush()
         self._board.publish()
         self._watch.rolls_over()
-        following = self._input.model_copy(update={"agent": self._agent, "state": self._state()})
+        self._show_agent_version()
+        following = self._input.model_copy(
+            update={"agent": self._agent, "budget": self._account.budget, "state": self._state()}
+        )
         # Without it the next run would show the memo that the first one was started with.
         memo: dict[str, object] = {
             TITLE_MEMO: self._title,
             METADATA_MEMO: self._metadata,
+            ACCOUNT_MEMO: self._shown_account(),
             CREATED_MEMO: workflow.memo_value(
                 CREATED_MEMO, default=workflow.info().workflow_start_time, type_hint=datetime
             ),
@@ -281,7 +295,27 @@ class SessionWorkflow:
             compact=self._compact and not self._agent_changed,
             title=self._title,
             metadata=self._metadata,
+            account=self._shown_account(),
         )
+
+    def _show_agent_version(self) -> None:
+        shown = workflow.info().typed_search_attributes.get(AGENT_VERSION_ATTRIBUTE)
+        # Only where it has been set from the start is it known to be registered.
+        if shown is not None and shown != str(self._agent.version):
+            workflow.upsert_search_attributes([AGENT_VERSION_ATTRIBUTE.value_set(str(self._agent.version))])
+
+    def _account_now(self) -> SessionAccount:
+        """The account, as changed now."""
+        self._account.touch()
+        return self._shown_account()
+
+    def _shown_account(self) -> SessionAccount:
+        turn = self._turn or self._open_turn
+        return self._account.shown(self._usage + turn.usage if turn else self._usage, turns=self._turns)
+
+    def _moved(self) -> None:
+        self._account.observe(self._board.status)
+        self._display.touch()
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -343,6 +377,8 @@ class SessionWorkflow:
             self._watch.interrupted()
             self._turn.interrupt()
         elif self._open_turn is None and self._ending is None:
+            if workflow.patched("usage-before-idle"):
+                self._journal.say(self._account.usage_event(self._usage, turn=Usage()))
             self._journal.say(SessionIdle(stop_reason=EndTurn()))
             self._board.move(SessionStatus.IDLE, EndTurn())
 
@@ -370,7 +406,7 @@ class SessionWorkflow:
             raise refuse(SessionStateError(f"session is {self._now().value}, not paused; there is nothing to resume"))
 
     @workflow.update(name=ARCHIVE_UPDATE)
-    async def archive(self) -> None:
+    async def archive(self, how: ArchiveInput = AT_ANY_TIME) -> None:
         """End the session for good, as an interrupt would end its turn. Returns when the log is sealed."""
         self._ending = SessionStatus.ARCHIVED
         if self._turn is not None:
@@ -378,24 +414,38 @@ class SessionWorkflow:
         await workflow.wait_condition(lambda: self._sealed)
 
     @archive.validator
-    def _may_archive(self) -> None:
+    def _may_archive(self, how: ArchiveInput = AT_ANY_TIME) -> None:
         if self._ending is not None:
             raise refuse(SessionClosedError(self._input.session_id, status=self._ending))
+        if how.only_if_idle and self._is_busy:
+            raise refuse(SessionStateError("session is running; wait until it is idle, or interrupt it first"))
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a turn is in progress, and neither waits nor is paused; or is about to begin."""
+        at_work = self._board.status in (SessionStatus.RUNNING, SessionStatus.RESCHEDULING)
+        return at_work or (bool(self._queue) and self._open_turn is None and self._has_work())
 
     @workflow.update(name=UPDATE_SESSION_UPDATE)
     def update_session(self, change: UpdateSessionInput) -> None:
-        """Change title or metadata at any time, the agent's snapshot between turns."""
+        """Change title, metadata or budget at any time, the agent's snapshot between turns."""
         if change.title is not None:
             self._title = change.title
         self._metadata = self._patched(change)
         if change.agent is not None:
             self._agent, self._agent_changed = change.agent, True
-        workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata})
+        removed = change.remove_budget and self._account.budget is not None
+        if change.budget is not None or removed:
+            self._account.budget = change.budget
+        account = self._account_now()
+        workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata, ACCOUNT_MEMO: account})
         self._journal.say(
             SessionUpdated(
                 title=change.title,
                 metadata=self._metadata if change.metadata else None,
                 agent_version=change.agent.version if change.agent else None,
+                budget=change.budget,
+                budget_removed=removed,
             )
         )
 
@@ -408,6 +458,7 @@ class SessionWorkflow:
                 SessionStateError("the agent of a session can change between turns only; wait until it is idle")
             )
         try:
+            self._account.check(change)
             parse(SessionUpdated, {"metadata": self._patched(change)})
         except InvalidRequestError as error:
             raise refuse(error) from None

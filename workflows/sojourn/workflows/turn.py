@@ -12,6 +12,7 @@ from typing import TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from sojourn.workflows.account import Account
 from sojourn.workflows.activity import (
     model_failure,
     start_call_model,
@@ -24,7 +25,7 @@ from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
-from sojourn.workflows.watch import MAX_STEPS, MODEL_ATTEMPTS, Watch
+from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
@@ -48,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
         RunToolInput,
     )
     from sojourn.types.session import (
+        BudgetReached,
         EndTurn,
         MaxTokens,
         Refusal,
@@ -72,6 +74,7 @@ class Turn:
         journal: Journal,
         board: StatusBoard,
         session_usage: Usage,
+        account: Account,
         roll_over_due: Callable[[], bool],
         on_change: Callable[[], None],
         watch: Watch,
@@ -82,6 +85,7 @@ class Turn:
         self._journal = journal
         self._board = board
         self._session_usage = session_usage
+        self._account = account
         self._roll_over_due = roll_over_due
         self._on_change = on_change
         self._watch = watch
@@ -178,7 +182,35 @@ class Turn:
             self._watch.limit_met(MAX_STEPS)
             text = f"the turn used all of its {self._limits.max_steps} model steps; raise limits.max_steps"
             raise TurnFailedError(ModelFailure(kind="fatal", message=text), error_type="tool_use_limit_reached_error")
+        if not await self._afford():
+            return False
         return await self._gate() and (self._interrupted or not self._roll_over_due())
+
+    async def _afford(self, *, gives_way: bool = True) -> bool:
+        """Wait while the budget is used up. False when the run should give way to the next first.
+
+        A session without a budget does not get to anything here that its history could hold.
+        """
+        if not self._account.is_exhausted and not self._is_broke:
+            return True
+        while self._account.is_exhausted and not self._interrupted:
+            if gives_way and self._roll_over_due():
+                return False
+            if not self._is_broke:
+                self._watch.limit_met(BUDGET)
+            self._report_idle(BudgetReached())
+            await workflow.wait_condition(
+                lambda: not self._account.is_exhausted or self._interrupted or (gives_way and self._roll_over_due())
+            )
+        if not self._interrupted:
+            self._board.move(SessionStatus.RUNNING)
+            self._journal.say(SessionRunning())
+        return True
+
+    @property
+    def _is_broke(self) -> bool:
+        """Whether the session rests at its budget, as the run before may have left it."""
+        return self._board.below is SessionStatus.IDLE and isinstance(self._board.stop_reason, BudgetReached)
 
     @property
     def _held(self) -> bool:
@@ -206,6 +238,9 @@ class Turn:
             raise refused
         self._journal.say(error_event(refused, retry="retrying"))
         await self._make_room(refused.failure)
+        await self._afford(gives_way=False)
+        if self._held:
+            await workflow.wait_condition(lambda: not self._held)
         if self._interrupted:
             return None
         try:
@@ -253,6 +288,7 @@ class Turn:
             self._stepping = False
         self._journal.count(result)
         self._usage += result.usage
+        self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = False, result.compact and not self._compact_failed
         self._calls = Calls.asked(result.calls, at=workflow.now())
         early, self._early = self._early, []
@@ -335,6 +371,7 @@ class Turn:
         result = await self._tracked(handle)
         self._journal.count(result)
         self._usage += result.usage
+        self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = self._compacted or bool(result.summary), False
         return result
 
@@ -348,7 +385,7 @@ class Turn:
             elif call.permission == "deny" and call.kind != "custom":
                 self._settle(call, call.result("denied"))
         # The run before was left parked; the answers may have come already.
-        if self._board.below is SessionStatus.IDLE and not await self._park():
+        if self._board.below is SessionStatus.IDLE and not self._is_broke and not await self._park():
             return False
         while self._calls.open:
             if not await self._run_ready():
@@ -408,7 +445,9 @@ class Turn:
         return True
 
     def _report_parked(self) -> None:
-        reason = RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting))
+        self._report_idle(RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting)))
+
+    def _report_idle(self, reason: StopReason) -> None:
         if self._board.stop_reason != reason:
             self._journal.say(self.usage_event(), SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
@@ -430,7 +469,7 @@ class Turn:
 
     def usage_event(self) -> SessionUsage:
         """Tokens of the session and of this turn, up to now."""
-        return SessionUsage(usage=self._session_usage + self._usage, turn=self._usage)
+        return self._account.usage_event(self._session_usage + self._usage, turn=self._usage)
 
     def _settle(self, call: Call, result: AgentToolResult) -> None:
         call.settled = True

@@ -39,6 +39,7 @@ _TURN_SPAN = _tracing()
 logger = workflow.LoggerAdapter(logging.getLogger("sojourn.workflows"), None)
 logger.workflow_info_on_message = False
 
+BUDGET = "budget"
 MAX_STEPS = "max_steps"
 TOOL_TIMEOUT = "tool_timeout"
 CUSTOM_TOOL_TIMEOUT = "custom_tool_timeout"
