@@ -7,6 +7,9 @@ TASK_QUEUE = "sojourn"
 
 SESSION_WORKFLOW = "SessionWorkflow"
 AGENT_WORKFLOW = "AgentWorkflow"
+ENVIRONMENT_WORKFLOW = "EnvironmentWorkflow"
+NAME_WORKFLOW = "NameWorkflow"
+KEY_WORKFLOW = "KeyWorkflow"
 EXPORT_WORKFLOW = "ExportWorkflow"
 
 USER_EVENTS_SIGNAL = "user_events"
@@ -17,6 +20,9 @@ ARCHIVE_UPDATE = "archive"
 UPDATE_SESSION_UPDATE = "update_session"
 UPDATE_AGENT_UPDATE = "update_agent"
 ARCHIVE_AGENT_UPDATE = "archive_agent"
+UPDATE_ENVIRONMENT_UPDATE = "update_environment"
+ARCHIVE_ENVIRONMENT_UPDATE = "archive_environment"
+HOLD_ENVIRONMENT_UPDATE = "hold_environment"
 
 STATUS_QUERY = "status"
 PENDING_ACTIONS_QUERY = "pending_actions"
@@ -38,9 +44,13 @@ QUEUED_MEMO = "queued"
 """About how many messages wait for their turn, in thousands; absent while there are few."""
 AGENT_NAME_MEMO = "name"
 AGENT_VERSION_MEMO = "version"
+ENVIRONMENT_MEMO = "environment"
+"""An `EnvironmentMemo` on environments; an environment's id on the name that it holds."""
+KEY_MEMO = "key"
+"""A `KeyRecord` on API keys. It holds the hash of the secret, never the secret."""
 
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
-"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents."""
+"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents and environments."""
 STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
 NO_STOP_REASON = "none"
 """What a session without a stop reason shows, because a search attribute is never unset."""
@@ -50,6 +60,7 @@ USER_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournUser")
 EXPORT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournExport")
 """An `ExportState` value on sessions and on the workflows that export them. Only who has it from the start may change
 it: where it is not registered, writing it would fail the workflow task for ever."""
+ENVIRONMENT_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournEnvironment")
 
 SEARCH_ATTRIBUTES = (
     STATUS_ATTRIBUTE,
@@ -58,6 +69,7 @@ SEARCH_ATTRIBUTES = (
     WORKSPACE_ATTRIBUTE,
     USER_ATTRIBUTE,
     EXPORT_ATTRIBUTE,
+    ENVIRONMENT_ATTRIBUTE,
 )
 """What `sojourn setup` registers on a namespace."""
 
