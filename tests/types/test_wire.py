@@ -26,6 +26,7 @@ from sojourn.types.agent import (
     McpToolset,
 )
 from sojourn.types.converter import data_converter
+from sojourn.types.environment import CloudConfig, Packages, UnrestrictedNetwork
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
 from sojourn.types.model import PROVIDERS, ModelRef, ModelSettings
@@ -57,7 +58,8 @@ def constraint(metadata: tuple[Any, ...], name: str) -> Any:
 def texts(metadata: tuple[Any, ...]) -> st.SearchStrategy[str]:
     pattern = constraint(metadata, "pattern")
     if pattern is not None:
-        return st.from_regex(pattern.replace("$", r"\Z"), fullmatch=True)
+        longest = constraint(metadata, "max_length") or 1000
+        return st.from_regex(pattern.replace("$", r"\Z"), fullmatch=True).filter(lambda text: len(text) <= longest)
     return st.text(min_size=constraint(metadata, "min_length") or 0, max_size=40)
 
 
@@ -134,6 +136,7 @@ SPECIAL[AgentDefinition] = st.builds(
     compaction=instances(Compaction),
     metadata=values(Metadata),
 )
+SPECIAL[CloudConfig] = st.builds(CloudConfig, networking=instances(UnrestrictedNetwork), packages=instances(Packages))
 
 
 def wire_types(root: type[Wire] = Wire) -> Iterator[type[Wire]]:

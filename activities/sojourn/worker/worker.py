@@ -25,7 +25,7 @@ from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
-from sojourn.workflows import AgentWorkflow, ExportWorkflow, SessionWorkflow, VersionedAgentWorkflow
+from sojourn.workflows import ENTITIES, VERSIONED_ENTITIES, ExportWorkflow, SessionWorkflow
 
 logger = logging.getLogger("sojourn.worker")
 
@@ -93,7 +93,7 @@ class SojournWorker:
             client,
             workflows=[
                 SessionWorkflow,
-                VersionedAgentWorkflow if _versioned(self.options) else AgentWorkflow,
+                *(VERSIONED_ENTITIES if _versioned(self.options) else ENTITIES),
                 ExportWorkflow,
             ],
             activities=[step.call_model, call.run_tool, compaction.compact_context, Export(client).export_runs],

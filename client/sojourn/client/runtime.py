@@ -13,6 +13,8 @@ from temporalio.service import RPCError
 
 from sojourn.client.archived import SessionFilter
 from sojourn.client.connection import connect_client
+from sojourn.client.directory import EnvironmentRegistry
+from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 Session = SessionHandle | SessionId | str
 
 
-class AgentRuntime(AgentRegistry):
+class AgentRuntime(AgentRegistry, EnvironmentRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -75,6 +77,7 @@ class AgentRuntime(AgentRegistry):
         self.client = client
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
+        self._environments = EnvironmentStore(client, task_queue=task_queue)
         self._sessions = SessionStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
 

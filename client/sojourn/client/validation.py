@@ -12,14 +12,18 @@ from temporalio.client import Client
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
 from sojourn.types.content import TextBlock
+from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
-from sojourn.types.id import SessionId, new_event_id
+from sojourn.types.id import EnvironmentId, SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_OTHERS = ("agent_", "env_")
+"""How the ids of what else a workspace holds begin."""
+_ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9]{1,64}")
 
 MAX_EVENTS = 1000
 """Events of one call: together they are one record of history."""
@@ -59,8 +63,10 @@ def check_session_id(session_id: str) -> SessionId:
     Raises:
         InvalidRequestError: It holds what an id cannot hold.
     """
-    if not _SESSION_ID.fullmatch(session_id) or session_id.startswith("agent_"):
-        allowed = "up to 128 letters, digits, '.', '_', ':' or '-', not beginning with 'agent_'"
+    if not _SESSION_ID.fullmatch(session_id) or session_id.startswith(_OTHERS):
+        allowed = (
+            f"up to 128 letters, digits, '.', '_', ':' or '-', not beginning with {' or '.join(map(repr, _OTHERS))}"
+        )
         text = f"session_id {session_id!r}: {allowed}; leave it out to get one"
         raise InvalidRequestError(text, param="session_id")
     return SessionId(session_id)
@@ -104,6 +110,39 @@ def check_environment(environment: EnvironmentConfig) -> None:
                 f"environment.{name}: needs a sandbox, which no worker has yet; leave it out",
                 param=f"environment.{name}",
             )
+
+
+def check_environment_id(environment_id: str) -> EnvironmentId:
+    """An id of the caller's choosing.
+
+    Raises:
+        InvalidRequestError: It holds what an id cannot hold.
+    """
+    if not _ENVIRONMENT_ID.fullmatch(environment_id):
+        text = f"environment_id {environment_id!r}: 'env_' and up to 64 letters or digits; leave it out to get one"
+        raise InvalidRequestError(text, param="environment_id")
+    return EnvironmentId(environment_id)
+
+
+def check_sandbox(environment_id: EnvironmentId, config: SandboxConfig) -> None:
+    """Refuse a session in an environment that wants what no worker has, rather than ignore what it wants.
+
+    Raises:
+        InvalidRequestError: Names the field.
+    """
+    if isinstance(config, SelfHostedConfig):
+        wanted, field = "self-hosted sandboxes are", "type"
+    elif config.packages.count:
+        wanted, field = "packages are", "packages"
+    elif isinstance(config.networking, LimitedNetwork):
+        wanted, field = "limited networking is", "networking"
+    else:
+        return
+    raise InvalidRequestError(
+        f"environment_id: {wanted} not supported yet, and environment {environment_id!r} asks for it in"
+        f" config.{field}; use one that asks for nothing",
+        param="environment_id",
+    )
 
 
 async def check_size(client: Client, value: object) -> list[Payload]:

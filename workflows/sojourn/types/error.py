@@ -7,18 +7,25 @@
     │   └── ToolNotFoundError        the definition names a tool that the worker does not have
     ├── NotFoundError
     │   ├── AgentNotFoundError
+    │   ├── EnvironmentNotFoundError
+    │   ├── KeyNotFoundError
     │   ├── SessionNotFoundError     unknown, deleted, or another owner's
     │   └── ToolCallNotFoundError    nothing with this id waits for an answer
     ├── ConflictError                right request, wrong state; nothing has changed
     │   ├── ActionRequiredError      the turn waits for an approval or a result that only the caller can give
     │   ├── AgentArchivedError
     │   ├── BudgetReachedError       the turn waits until the session's budget is raised or removed
+    │   ├── EnvironmentArchivedError
+    │   ├── EnvironmentExistsError
+    │   ├── EnvironmentInUseError    sessions refer to it
+    │   ├── EnvironmentNameTakenError
     │   ├── SessionClosedError
     │   ├── SessionExistsError
     │   ├── SessionStateError        the status machine has no such move
     │   ├── ToolCallSettledError
     │   ├── TurnInterruptedError
     │   └── VersionConflictError
+    ├── KeyRefusedError              an API key that is none, or holds no more
     ├── ProviderError                the model's provider failed
     ├── ToolTimeoutError
     ├── CheckpointError              a part of the log cannot be read any more
@@ -33,7 +40,7 @@ Errors travel between processes as Temporal application errors whose ``type`` is
 whose single detail is `SojournError.data`; `rebuild` is the way back.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import JsonValue
 
@@ -43,6 +50,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from sojourn.types.session import SessionStatus
+
+KeyRefusal = Literal["malformed", "unknown", "wrong_secret", "expired", "revoked"]
 
 
 class SojournError(Exception):
@@ -129,6 +138,27 @@ class AgentNotFoundError(NotFoundError):
         self.agent_id = agent_id
 
 
+class EnvironmentNotFoundError(NotFoundError):
+    """No environment with this id in the workspace."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"environment {environment_id!r} not found; `sojourn environments list` shows what there is",
+            environment_id=environment_id,
+            code="environment_not_found",
+        )
+        self.environment_id = environment_id
+        self.code = "environment_not_found"
+
+
+class KeyNotFoundError(NotFoundError):
+    """No API key with this id in the workspace."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"key {key_id!r} not found; `sojourn keys list` shows what there is", key_id=key_id)
+        self.key_id = key_id
+
+
 class SessionNotFoundError(NotFoundError):
     """No session with this id for this owner."""
 
@@ -184,6 +214,51 @@ class BudgetReachedError(ConflictError):
             session_id=session_id,
         )
         self.session_id = session_id
+
+
+class EnvironmentArchivedError(ConflictError):
+    """The environment takes no new sessions and no changes."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"environment {environment_id!r} is archived; create a new one",
+            environment_id=environment_id,
+            code="environment_archived",
+        )
+        self.environment_id = environment_id
+        self.code = "environment_archived"
+
+
+class EnvironmentExistsError(ConflictError):
+    """The environment id is taken."""
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(
+            f"environment {environment_id!r} exists already; leave the id out to get a new one",
+            environment_id=environment_id,
+        )
+        self.environment_id = environment_id
+
+
+class EnvironmentInUseError(ConflictError):
+    """Sessions refer to the environment, so it cannot be deleted."""
+
+    def __init__(self, environment_id: str, *, sessions: int) -> None:
+        super().__init__(
+            f"environment {environment_id!r} is used by {sessions:,} session(s); delete them first, or archive it",
+            environment_id=environment_id,
+            sessions=sessions,
+        )
+        self.environment_id = environment_id
+        self.sessions = sessions
+
+
+class EnvironmentNameTakenError(ConflictError):
+    """Another environment of the workspace has the name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"an environment named {name!r} exists; choose another name, or archive that one", name=name)
+        self.name = name
 
 
 class SessionBusyError(ConflictError):
@@ -253,6 +328,18 @@ class VersionConflictError(ConflictError):
         self.agent_id = agent_id
         self.expected = expected
         self.actual = actual
+
+
+class KeyRefusedError(SojournError):
+    """The API key opens nothing. The message says no more than that; ``reason`` is for the audit log alone."""
+
+    kind = "authentication_error"
+
+    reason: KeyRefusal = "unknown"
+
+    def __init__(self, reason: KeyRefusal) -> None:
+        super().__init__("invalid API key; make one with `sojourn keys create`", reason=reason)
+        self.reason = reason
 
 
 class ProviderError(SojournError):

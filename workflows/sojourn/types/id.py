@@ -1,15 +1,19 @@
 """Identifiers that travel, and how they are made.
 
-Prefixes are those of Managed Agents: ``agent_``, ``sesn_``, ``sevt_``. The rest is hexadecimal; new ids are uuid7, so
-they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so every reader finds the same one.
+Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``; API keys have ``key_``. The rest is
+hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
+every reader finds the same one.
 """
 
+import hashlib
 from typing import NewType
 from uuid import UUID, uuid5
 
 import uuid_utils
 
 AgentId = NewType("AgentId", str)
+EnvironmentId = NewType("EnvironmentId", str)
+KeyId = NewType("KeyId", str)
 SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 EnvironmentId = NewType("EnvironmentId", str)
@@ -21,6 +25,16 @@ _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 def new_agent_id() -> AgentId:
     """A fresh agent id. Not for workflow code."""
     return AgentId(f"agent_{uuid_utils.uuid7().hex}")
+
+
+def new_environment_id() -> EnvironmentId:
+    """A fresh environment id. Not for workflow code."""
+    return EnvironmentId(f"env_{uuid_utils.uuid7().hex}")
+
+
+def new_key_id() -> KeyId:
+    """A fresh id of an API key. Not for workflow code."""
+    return KeyId(f"key_{uuid_utils.uuid7().hex}")
 
 
 def new_session_id() -> SessionId:
@@ -38,11 +52,25 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | SessionId) -> str:
-    """The Temporal workflow id of an agent or a session."""
+def workflow_id(workspace: str, entity_id: AgentId | EnvironmentId | SessionId) -> str:
+    """The Temporal workflow id of an agent, an environment or a session."""
     return f"{workspace}/{entity_id}"
 
 
 def export_workflow_id(workflow_id: str) -> str:
     """The Temporal workflow id of the export of a session that has ended."""
     return f"{workflow_id}/export"
+
+
+# No workspace has a colon in its name, so nobody's session can take one of these ids.
+
+
+def key_workflow_id(key_id: KeyId) -> str:
+    """The Temporal workflow id of an API key, which must be found without knowing its workspace."""
+    return f"sojourn:keys/{key_id}"
+
+
+def name_workflow_id(workspace: str, name: str) -> str:
+    """The Temporal workflow id under which an environment holds its name."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"sojourn:names/{workspace}/environments/{digest}"

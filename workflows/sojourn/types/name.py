@@ -9,6 +9,9 @@ TASK_QUEUE = "sojourn"
 
 SESSION_WORKFLOW = "SessionWorkflow"
 AGENT_WORKFLOW = "AgentWorkflow"
+ENVIRONMENT_WORKFLOW = "EnvironmentWorkflow"
+NAME_WORKFLOW = "NameWorkflow"
+KEY_WORKFLOW = "KeyWorkflow"
 EXPORT_WORKFLOW = "ExportWorkflow"
 
 USER_EVENTS_SIGNAL = "user_events"
@@ -19,6 +22,9 @@ ARCHIVE_UPDATE = "archive"
 UPDATE_SESSION_UPDATE = "update_session"
 UPDATE_AGENT_UPDATE = "update_agent"
 ARCHIVE_AGENT_UPDATE = "archive_agent"
+UPDATE_ENVIRONMENT_UPDATE = "update_environment"
+ARCHIVE_ENVIRONMENT_UPDATE = "archive_environment"
+HOLD_ENVIRONMENT_UPDATE = "hold_environment"
 
 STATUS_QUERY = "status"
 PENDING_ACTIONS_QUERY = "pending_actions"
@@ -42,9 +48,13 @@ QUEUED_MEMO = "queued"
 """About how many messages wait for their turn, in thousands; absent while there are few."""
 AGENT_NAME_MEMO = "name"
 AGENT_VERSION_MEMO = "version"
+ENVIRONMENT_MEMO = "environment"
+"""An `EnvironmentMemo` on environments; an environment's id on the name that it holds."""
+KEY_MEMO = "key"
+"""A `KeyRecord` on API keys. It holds the hash of the secret, never the secret."""
 
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
-"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents."""
+"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents and environments."""
 STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
 NO_STOP_REASON = "none"
 """What a session without a stop reason shows, because a search attribute is never unset."""
@@ -69,9 +79,9 @@ SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[str] | SearchAttributeKey[datetime],
     USER_ATTRIBUTE,
     EXPORT_ATTRIBUTE,
     AGENT_VERSION_ATTRIBUTE,
+    CREATED_ATTRIBUTE,
     DEPLOYMENT_ATTRIBUTE,
     ENVIRONMENT_ATTRIBUTE,
-    CREATED_ATTRIBUTE,
 )
 """What `sojourn setup` registers on a namespace. A server with an SQL database has room for ten keywords."""
 

@@ -1,7 +1,33 @@
-"""Deterministic code: the session and the agent as Temporal workflows."""
+"""Deterministic code: sessions, and what they need to be, as Temporal workflows."""
 
 from sojourn.workflows.agent import AgentWorkflow, VersionedAgentWorkflow
+from sojourn.workflows.environment import (
+    EnvironmentWorkflow,
+    NameWorkflow,
+    VersionedEnvironmentWorkflow,
+    VersionedNameWorkflow,
+)
 from sojourn.workflows.export import ExportWorkflow
+from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
 from sojourn.workflows.session import SessionWorkflow
 
-__all__ = ["AgentWorkflow", "ExportWorkflow", "SessionWorkflow", "VersionedAgentWorkflow"]
+ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow)
+"""What lives as long as it is wanted, for workers without a version."""
+
+VERSIONED_ENTITIES = (VersionedAgentWorkflow, VersionedEnvironmentWorkflow, VersionedKeyWorkflow, VersionedNameWorkflow)
+"""The same for workers with a version, each of which takes them over from the one before."""
+
+__all__ = [
+    "ENTITIES",
+    "VERSIONED_ENTITIES",
+    "AgentWorkflow",
+    "EnvironmentWorkflow",
+    "ExportWorkflow",
+    "KeyWorkflow",
+    "NameWorkflow",
+    "SessionWorkflow",
+    "VersionedAgentWorkflow",
+    "VersionedEnvironmentWorkflow",
+    "VersionedKeyWorkflow",
+    "VersionedNameWorkflow",
+]
