@@ -15,6 +15,7 @@ EXPORTS = {
     "sojourn.client": [
         "AgentHandle",
         "AgentRuntime",
+        "CreatedRange",
         "Page",
         "SessionHandle",
         "connect_client",
@@ -36,6 +37,7 @@ EXPORTS = {
         "AgentArchivedError",
         "AgentCustomToolUse",
         "AgentDefinition",
+        "AgentExistsError",
         "AgentId",
         "AgentInfo",
         "AgentMcpToolResult",

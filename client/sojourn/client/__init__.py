@@ -2,12 +2,13 @@
 
 from sojourn.client.connection import connect_client, missing_search_attributes, name_store, register_search_attributes
 from sojourn.client.handle import AgentHandle, SessionHandle
-from sojourn.client.listing import Page
+from sojourn.client.listing import CreatedRange, Page
 from sojourn.client.runtime import AgentRuntime
 
 __all__ = [
     "AgentHandle",
     "AgentRuntime",
+    "CreatedRange",
     "Page",
     "SessionHandle",
     "connect_client",

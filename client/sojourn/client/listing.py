@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -35,6 +36,39 @@ def condition(filters: Mapping[SearchAttributeKey[str] | str, str | Sequence[str
         name = key if isinstance(key, str) else key.name
         parts.append(f"{name} IN ({', '.join(map(quote, values))})")
     return " AND ".join(parts)
+
+
+@dataclass(frozen=True)
+class CreatedRange:
+    """When the things in a list were created; ``None`` leaves an end open."""
+
+    gt: datetime | None = None
+    gte: datetime | None = None
+    lt: datetime | None = None
+    lte: datetime | None = None
+
+    def conditions(self, key: SearchAttributeKey[datetime]) -> list[str]:
+        """Parts of a visibility query. What an earlier release started is known by the start of its latest run."""
+        signs = ((">", self.gt), (">=", self.gte), ("<", self.lt), ("<=", self.lte))
+        wanted = [(sign, quote(timestamp(at))) for sign, at in signs if at is not None]
+        return [f"({key.name} {sign} {at} OR ({key.name} IS NULL AND StartTime {sign} {at}))" for sign, at in wanted]
+
+    def admits(self, at: datetime) -> bool:
+        """The same for one time."""
+        return (
+            (self.gt is None or at > self.gt)
+            and (self.gte is None or at >= self.gte)
+            and (self.lt is None or at < self.lt)
+            and (self.lte is None or at <= self.lte)
+        )
+
+
+ALWAYS = CreatedRange()
+
+
+def timestamp(at: datetime) -> str:
+    """A time as the query language takes it."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def quote(value: str) -> str:

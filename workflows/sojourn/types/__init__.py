@@ -41,6 +41,7 @@ from sojourn.types.converter import (
 from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
+    AgentExistsError,
     AgentNotFoundError,
     CheckpointError,
     ConflictError,
@@ -162,6 +163,7 @@ __all__ = [
     "AgentArchivedError",
     "AgentCustomToolUse",
     "AgentDefinition",
+    "AgentExistsError",
     "AgentId",
     "AgentInfo",
     "AgentMcpToolResult",

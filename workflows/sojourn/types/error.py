@@ -12,6 +12,7 @@
     ├── ConflictError                right request, wrong state; nothing has changed
     │   ├── ActionRequiredError      the turn waits for an approval or a result that only the caller can give
     │   ├── AgentArchivedError
+    │   ├── AgentExistsError
     │   ├── SessionClosedError
     │   ├── SessionExistsError
     │   ├── SessionStateError        the status machine has no such move
@@ -167,6 +168,14 @@ class AgentArchivedError(ConflictError):
 
     def __init__(self, agent_id: str) -> None:
         super().__init__(f"agent {agent_id!r} is archived; create a new one", agent_id=agent_id)
+        self.agent_id = agent_id
+
+
+class AgentExistsError(ConflictError):
+    """The agent id is taken."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"agent {agent_id!r} exists already; leave the id out to get a new one", agent_id=agent_id)
         self.agent_id = agent_id
 
 
