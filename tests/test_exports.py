@@ -38,6 +38,7 @@ EXPORTS = {
         "AgentArchivedError",
         "AgentCustomToolUse",
         "AgentDefinition",
+        "AgentExistsError",
         "AgentId",
         "AgentInfo",
         "AgentMcpToolResult",

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from sojourn.client.failure import translated
-from sojourn.client.listing import Page, condition, list_workflows
+from sojourn.client.listing import ALWAYS, CreatedRange, Page, condition, list_workflows
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_readable
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentInput, AgentVersion, UpdateAgentInput
 from sojourn.types.described import attribute, created_at, memo
-from sojourn.types.error import AgentNotFoundError
+from sojourn.types.error import AgentExistsError, AgentNotFoundError
 from sojourn.types.id import AgentId, new_agent_id, workflow_id
 from sojourn.types.name import (
     AGENT_NAME_MEMO,
@@ -26,6 +26,9 @@ from sojourn.types.name import (
     WORKSPACE_ATTRIBUTE,
 )
 
+# An agent's workflow begins a new run after thousands of changes only.
+_STARTED = SearchAttributeKey.for_datetime("StartTime")
+
 
 class AgentStore:
     """Reads and writes agents. Reading needs no worker; updating and archiving do."""
@@ -35,16 +38,19 @@ class AgentStore:
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
 
-    async def create(self, definition: AgentDefinition, *, workspace: str) -> AgentVersion:
+    async def create(
+        self, definition: AgentDefinition, *, workspace: str, agent_id: AgentId | None = None
+    ) -> AgentVersion:
         """Store version 1 of a new agent.
 
         Raises:
+            AgentExistsError: The id is taken.
             InvalidRequestError: The definition cannot be stored and read again, or is too large.
         """
-        agent_id = new_agent_id()
+        agent_id = agent_id or new_agent_id()
         input = AgentInput(agent_id=agent_id, workspace=workspace, definition=definition)
         await check_readable(self._client, input)
-        with translated(self._address):
+        with translated(self._address, taken=AgentExistsError(agent_id)):
             await self._client.start_workflow(
                 AGENT_WORKFLOW,
                 input,
@@ -125,7 +131,15 @@ class AgentStore:
             task_queue=self._task_queue,
         )
 
-    async def page(self, *, workspace: str, include_archived: bool, limit: int, cursor: str | None) -> Page[AgentInfo]:
+    async def page(
+        self,
+        *,
+        workspace: str,
+        include_archived: bool,
+        limit: int,
+        cursor: str | None,
+        created: CreatedRange = ALWAYS,
+    ) -> Page[AgentInfo]:
         """Agents of a workspace, newest first."""
         query = condition(
             {
@@ -135,6 +149,7 @@ class AgentStore:
                 STATUS_ATTRIBUTE: None if include_archived else "active",
             }
         )
+        query = " AND ".join([query, *created.conditions(_STARTED)])
         with translated(self._address):
             found, next_page = await list_workflows(self._client, query, limit=limit, page=cursor)
         agents = [

@@ -4,7 +4,8 @@ from temporalio.client import Client
 
 from sojourn.client.agent import AgentStore
 from sojourn.client.handle import AgentHandle
-from sojourn.client.listing import Page
+from sojourn.client.listing import ALWAYS, CreatedRange, Page
+from sojourn.client.validation import check_agent_id
 from sojourn.types.agent import AgentDefinition, AgentInfo, AgentVersion
 from sojourn.types.id import AgentId
 from sojourn.types.session import Owner
@@ -20,10 +21,23 @@ class AgentRegistry:
         """Who owns what is made without naming an owner."""
         self._agents = AgentStore(client, task_queue=task_queue)
 
-    async def create(self, definition: AgentDefinition, *, owner: Owner | None = None) -> AgentHandle:
-        """Store a new agent in the owner's workspace, as version 1."""
+    async def create(
+        self, definition: AgentDefinition, *, owner: Owner | None = None, agent_id: AgentId | str | None = None
+    ) -> AgentHandle:
+        """Store a new agent in the owner's workspace, as version 1.
+
+        Args:
+            definition: What the agent is.
+            owner: Whose; by default the runtime's.
+            agent_id: An id of your own, which begins with ``agent_``, to make at most one agent for something.
+
+        Raises:
+            AgentExistsError: The id is taken.
+            InvalidRequestError: The definition cannot be stored, or the id is none.
+        """
         owner = owner or self.owner
-        made = await self._agents.create(definition, workspace=owner.workspace)
+        chosen = check_agent_id(agent_id) if agent_id is not None else None
+        made = await self._agents.create(definition, workspace=owner.workspace, agent_id=chosen)
         return AgentHandle(self, made.id, owner)
 
     def agent(self, agent_id: AgentId | str, *, owner: Owner | None = None) -> AgentHandle:
@@ -84,15 +98,25 @@ class AgentRegistry:
         include_archived: bool = False,
         limit: int = 20,
         page: str | None = None,
+        created: CreatedRange = ALWAYS,
         owner: Owner | None = None,
     ) -> Page[AgentInfo]:
         """Agents of the owner's workspace, newest first.
+
+        Args:
+            include_archived: Also those that take no new sessions.
+            limit: Entries on a page, 1 to 1000.
+            page: Cursor from the page before.
+            created: Only those created in this time.
+            owner: Whose workspace; by default the runtime's.
 
         Raises:
             InvalidRequestError: The limit or the cursor is none.
         """
         workspace = (owner or self.owner).workspace
-        return await self._agents.page(workspace=workspace, include_archived=include_archived, limit=limit, cursor=page)
+        return await self._agents.page(
+            workspace=workspace, include_archived=include_archived, limit=limit, cursor=page, created=created
+        )
 
     def _agent(self, agent: Agent, owner: Owner | None) -> tuple[AgentId, Owner]:
         if isinstance(agent, AgentHandle):

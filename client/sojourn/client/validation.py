@@ -15,7 +15,7 @@ from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
-from sojourn.types.id import EnvironmentId, SessionId, new_event_id
+from sojourn.types.id import AgentId, EnvironmentId, SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
@@ -70,6 +70,18 @@ def check_session_id(session_id: str) -> SessionId:
         text = f"session_id {session_id!r}: {allowed}; leave it out to get one"
         raise InvalidRequestError(text, param="session_id")
     return SessionId(session_id)
+
+
+def check_agent_id(agent_id: str) -> AgentId:
+    """An id of the caller's choosing.
+
+    Raises:
+        InvalidRequestError: It holds what an id cannot hold.
+    """
+    if not _SESSION_ID.fullmatch(agent_id) or not agent_id.startswith("agent_"):
+        allowed = "'agent_' and up to 122 letters, digits, '.', '_', ':' or '-'"
+        raise InvalidRequestError(f"agent_id {agent_id!r}: {allowed}; leave it out to get one", param="agent_id")
+    return AgentId(agent_id)
 
 
 def check_definition(definition: AgentDefinition) -> None:

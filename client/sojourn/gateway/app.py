@@ -13,7 +13,7 @@ from starlette.routing import Route
 from sojourn.gateway.endpoint import Call, Endpoint, Gateway
 from sojourn.gateway.error import GatewayError, error_response, refusal
 from sojourn.gateway.openapi import document
-from sojourn.gateway.reading import read_body, read_query
+from sojourn.gateway.reading import read_body, read_path, read_query
 from sojourn.gateway.route import ENDPOINTS
 from sojourn.types import SojournError
 
@@ -63,13 +63,17 @@ async def _checked(gateway: Gateway, endpoint: Endpoint, request: Request) -> Ca
     if endpoint.scope not in principal.scopes:
         raise GatewayError(403, f"the key lacks the scope {endpoint.scope!r}; make one with `sojourn keys create`")
     limit = gateway.options.max_body_bytes
+    path = read_path(request)
+    query = read_query(request, endpoint.query) if endpoint.query else None
+    body, digest = await read_body(request, endpoint.body, limit_bytes=limit) if endpoint.body else (None, "")
     return Call(
         gateway=gateway,
         request=request,
         principal=principal,
-        path=request.path_params,
-        body=await read_body(request, endpoint.body, limit_bytes=limit) if endpoint.body else None,
-        query=read_query(request, endpoint.query) if endpoint.query else None,
+        path=path,
+        body=body,
+        body_digest=digest,
+        query=query,
         request_id=_request_id(request),
     )
 

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sojourn.gateway.principal import Principal, Scope
-from sojourn.types import Owner
+from sojourn.gateway.wire.model import ModelNames
+from sojourn.types import ModelRef, Owner
 
 if TYPE_CHECKING:
     from sojourn.client import AgentRuntime
@@ -32,6 +33,8 @@ class GatewayOptions:
     """How often an open stream shows that it lives; proxies cut silent ones after 16 to 60 s."""
     ui_url: str | None = None
     """Where people reach Temporal's Web UI; ``None`` shows no links to it."""
+    models: Mapping[str, ModelRef] = field(default_factory=dict)
+    """Models by names of the operator's. Only these can have an address: a caller cannot choose one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Call(Generic[B, Q]):
     body: B
     query: Q
     request_id: str
+    body_digest: str = ""
+    """SHA-256 of the body as it was sent."""
 
     @property
     def owner(self) -> Owner:
@@ -65,6 +70,11 @@ class Call(Generic[B, Q]):
     def runtime(self) -> "AgentRuntime":
         """The Python client, which does the work."""
         return self.gateway.runtime
+
+    @property
+    def models(self) -> ModelNames:
+        """What models are called over the wire."""
+        return ModelNames(self.gateway.options.models)
 
 
 Handler = Callable[[Call[Any, Any]], Awaitable[BaseModel | Response]]

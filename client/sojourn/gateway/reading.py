@@ -1,16 +1,21 @@
-"""Reading requests: bodies within the limit, and queries with the SDK's brackets."""
+"""Reading requests: bodies within the limit, queries with the SDK's brackets, ids in paths."""
 
+import hashlib
+import re
+from collections.abc import Mapping
 from typing import get_origin
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from sojourn.gateway.error import GatewayError
-from sojourn.types.wire import parse
+from sojourn.gateway.parsing import parse_json, parse_query
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
-async def read_body(request: Request, kind: type[BaseModel], *, limit_bytes: int) -> BaseModel:
-    """The JSON body, checked.
+async def read_body(request: Request, kind: type[BaseModel], *, limit_bytes: int) -> tuple[BaseModel, str]:
+    """The JSON body, checked, and a digest of its bytes.
 
     Raises:
         GatewayError: It is too large, no JSON, or ended early.
@@ -18,8 +23,9 @@ async def read_body(request: Request, kind: type[BaseModel], *, limit_bytes: int
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in ("application/json", ""):
-        raise GatewayError(400, f"content-type is {media_type!r}; send application/json")
-    return parse(kind, await _bytes(request, limit_bytes) or b"{}")
+        raise GatewayError(400, f"content-type is {media_type[:100]!r}; send application/json")
+    data = await _bytes(request, limit_bytes) or b"{}"
+    return parse_json(kind, data), hashlib.sha256(data).hexdigest()
 
 
 async def _bytes(request: Request, limit_bytes: int) -> bytes:
@@ -41,6 +47,18 @@ def _too_large(limit_bytes: int) -> GatewayError:
     return GatewayError(413, f"the body is over the limit of {limit_bytes:,} bytes; send less or refer to a URL")
 
 
+def read_path(request: Request) -> Mapping[str, str]:
+    """The ids in the path.
+
+    Raises:
+        GatewayError: One cannot be an id, so there is no such thing.
+    """
+    for name, value in request.path_params.items():
+        if not _ID.fullmatch(value):
+            raise GatewayError(404, f"{name.removesuffix('_id').replace('_', ' ')} {value[:100]!r} not found")
+    return request.path_params
+
+
 def read_query(request: Request, kind: type[BaseModel]) -> BaseModel:
     """The query, checked. A field that is a tuple takes ``name[]=a&name[]=b`` and ``name=a``.
 
@@ -56,4 +74,4 @@ def read_query(request: Request, kind: type[BaseModel]) -> BaseModel:
                 found[key] = values
         elif key in given:
             found[key] = given[key]
-    return parse(kind, found)
+    return parse_query(kind, found)

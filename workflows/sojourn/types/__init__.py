@@ -55,6 +55,7 @@ from sojourn.types.environment import (
 from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
+    AgentExistsError,
     AgentNotFoundError,
     BudgetReachedError,
     CheckpointError,
@@ -190,6 +191,7 @@ __all__ = [
     "AgentArchivedError",
     "AgentCustomToolUse",
     "AgentDefinition",
+    "AgentExistsError",
     "AgentId",
     "AgentInfo",
     "AgentMcpToolResult",

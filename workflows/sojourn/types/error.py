@@ -19,6 +19,7 @@
     │   ├── EnvironmentExistsError
     │   ├── EnvironmentInUseError    sessions refer to it
     │   ├── EnvironmentNameTakenError
+    │   ├── AgentExistsError
     │   ├── SessionClosedError
     │   ├── SessionExistsError
     │   ├── SessionStateError        the status machine has no such move
@@ -259,6 +260,14 @@ class EnvironmentNameTakenError(ConflictError):
     def __init__(self, name: str) -> None:
         super().__init__(f"an environment named {name!r} exists; choose another name, or archive that one", name=name)
         self.name = name
+
+
+class AgentExistsError(ConflictError):
+    """The agent id is taken."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"agent {agent_id!r} exists already; leave the id out to get a new one", agent_id=agent_id)
+        self.agent_id = agent_id
 
 
 class SessionBusyError(ConflictError):
