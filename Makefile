@@ -35,7 +35,7 @@ chaos: $(STAMP) ## Kill everything 500 times and judge every session; CHAOS="--s
 
 compat: $(STAMP) ## Try eight releases of the official SDK, and the TypeScript one, against sojourn up
 	$(BIN)/python -m tests.compat.run
-	SOJOURN_CONTRACT_EXAMPLES=200 $(BIN)/pytest tests/gateway/test_contract.py -n 2 --timeout 1200
+	SOJOURN_CONTRACT_EXAMPLES=200 $(BIN)/pytest tests/client/gateway/test_contract.py -n 2 --timeout 1200
 
 bench: $(STAMP) ## Run the benchmarks
 	$(BIN)/python benchmarks/run.py
