@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ROOTS := workflows activities client
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint types check chaos bench long build wheel-test record-histories machine clean
+.PHONY: help demo test format lint types check chaos compat bench long build wheel-test record-histories machine clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ check: lint types test wheel-test ## Everything CI checks
 
 chaos: $(STAMP) ## Kill everything 500 times and judge every session; CHAOS="--seed 7" replays a plan
 	$(BIN)/python -m tests.chaos.run --steps $(CHAOS)
+
+compat: $(STAMP) ## Try eight releases of the official SDK, and the TypeScript one, against sojourn up
+	$(BIN)/python -m tests.compat.run
+	SOJOURN_CONTRACT_EXAMPLES=200 $(BIN)/pytest tests/client/gateway/test_contract.py -n 2 --timeout 1200
 
 bench: $(STAMP) ## Run the benchmarks
 	$(BIN)/python benchmarks/run.py

@@ -1,6 +1,7 @@
 """Processes that are measured: started here, watched through /proc, ended by their ids."""
 
 import asyncio
+import json
 import os
 import sys
 import uuid
@@ -12,6 +13,7 @@ from typing import Literal
 
 from temporalio.testing import WorkflowEnvironment
 
+from sojourn.client import AgentRuntime
 from sojourn.types import data_converter
 from sojourn.types.name import SEARCH_ATTRIBUTES
 from sojourn.worker import server as embedded
@@ -46,6 +48,14 @@ class WorkerProcess(Process):
     """A worker, and where it takes its work from."""
 
     task_queue: str
+
+
+@dataclass(frozen=True)
+class GatewayProcess(Process):
+    """A gateway, and how it is reached."""
+
+    url: str
+    key: str
 
 
 def this_process() -> Process:
@@ -96,6 +106,39 @@ async def worker_process(kind: Kind, address: str, *, cached: int = 2000) -> Asy
         except TimeoutError:
             child.kill()
             await child.wait()
+
+
+@asynccontextmanager
+async def gateway_process(runtime: AgentRuntime) -> AsyncGenerator[GatewayProcess, None]:
+    """`sojourn gateway` while the block runs, for the sessions of the runtime."""
+    key = "bench"
+    code = "from sojourn.cli import main; main()"
+    options = ("--address", runtime.client.service_client.config.target_host, "--task-queue", runtime.task_queue)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, "gateway", "--json", "--log-level", "warning", "--port", "0", *options),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "SOJOURN_GATEWAY_KEY": key},
+    )
+    assert child.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            line = await child.stdout.readline()
+        if not line:
+            raise RuntimeError("the gateway did not start; see its message above")
+        yield GatewayProcess(child.pid, json.loads(line)["gateway_url"], key)
+    finally:
+        await _stopped(child)
+
+
+async def _stopped(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        child.terminate()
+    try:
+        async with asyncio.timeout(15):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
 
 
 @asynccontextmanager

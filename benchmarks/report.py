@@ -35,15 +35,18 @@ class Table:
     title: str
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    sides: tuple[str, str] = ("sojourn", "raw")
 
 
-_HEADS = ("", "sojourn", "raw", "sojourn / raw", "aim", "met")
+def _heads(table: Table) -> tuple[str, ...]:
+    ours, raw = table.sides
+    return ("", ours, raw, f"{ours} / {raw}", "aim", "met")
 
 
 def show(console: Console, tables: Sequence[Table]) -> None:
     """Print for a terminal."""
     for table in tables:
-        shown = RichTable(*_HEADS, title=table.title, title_justify="left")
+        shown = RichTable(*_heads(table), title=table.title, title_justify="left")
         for row in table.rows:
             shown.add_row(*_cells(row))
         console.print(shown)
@@ -56,7 +59,8 @@ def markdown(tables: Sequence[Table]) -> str:
     """The same for a README."""
     lines: list[str] = []
     for table in tables:
-        lines += [f"**{table.title}**", "", _line(_HEADS), _line(["---"] * len(_HEADS))]
+        heads = _heads(table)
+        lines += [f"**{table.title}**", "", _line(heads), _line(["---"] * len(heads))]
         lines += [_line(_cells(row)) for row in table.rows]
         lines += ["", *(f"- {note}" for note in table.notes), ""]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from report import Table, markdown, show, write
 from rich.console import Console
 from setting import Setting, Size
 
+import gateway
 from sojourn.worker import embedded_server
 
 BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {
     "latency": latency.run,
     "interrupt": interrupt.run,
     "memory": memory.run,
+    "gateway": gateway.run,
 }
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 

@@ -48,12 +48,12 @@ async def test_up_keeps_sessions_until_the_next_start(
     start: Any, sojourn: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:
     del environment["SOJOURN_STORE_URL"]
-    arguments = ("up", "--data", "kept", "--port", "0", "--ui-port", "0", "--json")
+    arguments = ("up", "--data", "kept", "--port", "0", "--ui-port", "0", "--gateway-port", "0", "--json")
     mine = {"SOJOURN_TASK_QUEUE": "sojourn"}
     async with start(*arguments) as process:
         first = json.loads(await process.stdout.readline())
         session = (await sojourn("chat", "--json", stdin="hi\n", TEMPORAL_ADDRESS=first["address"], **mine)).lines
-        taken = await sojourn("up", "--data", "kept", "--port", "0", "--ui-port", "0")
+        taken = await sojourn("up", "--data", "kept", "--port", "0", "--ui-port", "0", "--gateway-port", "0")
         process.send_signal(signal.SIGINT)
         await process.communicate()
 
@@ -75,7 +75,7 @@ async def test_up_keeps_sessions_until_the_next_start(
 
 async def test_server_of_up_is_kept_from_the_terminals_ctrl_c(start: Any) -> None:
     """A Ctrl-C reaches the whole group; the server must outlive the worker, which is finishing its tools."""
-    async with start("up", "--port", "0", "--ui-port", "0", "--json") as process:
+    async with start("up", "--port", "0", "--ui-port", "0", "--gateway-port", "0", "--json") as process:
         address = json.loads(await process.stdout.readline())["address"]
         os.killpg(process.pid, signal.SIGSTOP)
         answers = await connect_client(address)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sojourn.cli import agent, chat, cluster, deployment, event, explain, session, worker
+from sojourn.cli import agent, chat, cluster, deployment, event, explain, gateway, session, up, worker
 from sojourn.cli.failure import HELP, ExitCode, report
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for register in (worker.register, chat.register):
+for register in (up.register, worker.register, gateway.register, chat.register):
     register(app)
 event.register(session.app)
 explain.register(session.app)

@@ -68,7 +68,7 @@ class Cli:
 
     @asynccontextmanager
     async def runtime(
-        self, *, plugins: Sequence[Plugin] = (), sdk_runtime: Runtime | None = None
+        self, *, plugins: Sequence[Plugin] = (), sdk_runtime: Runtime | None = None, long_polls: int = 300
     ) -> AsyncGenerator[AgentRuntime, None]:
         """The runtime that the connection options name."""
         at = self.connection
@@ -81,6 +81,7 @@ class Cli:
             task_queue=at.task_queue,
             plugins=plugins,
             sdk_runtime=sdk_runtime,
+            long_polls=long_polls,
         ) as runtime:
             yield runtime
 

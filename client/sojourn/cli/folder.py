@@ -1,5 +1,6 @@
 """The data folder and the ports of `sojourn up`: one process each."""
 
+import errno
 import socket
 import sys
 from collections.abc import Generator
@@ -53,8 +54,37 @@ def free_port(port: int, option: str) -> int | None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise ConflictError(
-                f"port {port} cannot be used ({error.strerror}); another server may be running:"
-                f" stop it, or choose another port with {option}"
-            ) from None
+            raise _taken(port, error, option) from None
     return port
+
+
+def bind(host: str, port: int, option: str) -> socket.socket:
+    """A socket that has the port but does not listen yet; port 0 takes a free one.
+
+    Raises:
+        ConflictError: The port is taken or not ours to take.
+        InvalidRequestError: The machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise InvalidRequestError(f"host {host!r} is unknown; use 127.0.0.1, or 0.0.0.0 for all addresses") from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidRequestError(
+                f"host {host!r} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all addresses"
+            ) from None
+        raise _taken(port, error, option) from None
+    return listener
+
+
+def _taken(port: int, error: OSError, option: str) -> ConflictError:
+    return ConflictError(
+        f"port {port} cannot be used ({error.strerror}); another server may be running:"
+        f" stop it, or choose another port with {option}"
+    )

@@ -36,9 +36,15 @@ _IDS = (
     "task_queue",
     "workflow_id",
     "run_id",
+    "request_id",
+    "key_id",
+    "method",
+    "path",
+    "status",
+    "duration_ms",
 )
 """What our own lines and those of Temporal's SDK are about; in this order on every line."""
-_SHOWN = ("session_id", "tool_use_id", "step", "attempt")
+_SHOWN = ("session_id", "tool_use_id", "step", "attempt", "request_id")
 
 
 def configure(level: str, format: LogFormat) -> None:

@@ -1,41 +1,36 @@
-"""`sojourn up` and `sojourn worker`: processes that serve until they are told to stop."""
+"""`sojourn worker`: a process that serves sessions until it is told to stop."""
 
-import asyncio
 import os
-import signal
 import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from sojourn.cli import leave
 from sojourn.cli.command import Cli, command
-from sojourn.cli.failure import ExitCode
-from sojourn.cli.folder import claim, free_port
 from sojourn.cli.log import Format, Level, LogFormat, configure
+from sojourn.cli.stop import LAST_WORDS, signals
 from sojourn.client import missing_search_attributes
 from sojourn.client.deployment import current_version
 from sojourn.types import InvalidRequestError, SojournError
-from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.worker import WorkerDeploymentConfig
 
-    from sojourn.worker import EmbeddedServer, SojournWorker, Versioning
+    from sojourn.testing import Script
+    from sojourn.worker import SojournWorker, Versioning
 
 Tools = Annotated[
     list[str] | None,
     typer.Option("--tools", metavar="MODULE", help="Module with @tool functions, found from here; repeat for more."),
 ]
-_LAST_WORDS = timedelta(seconds=1.5)
-"""For what has been cancelled to say so, and for connections to close."""
-
+Scripts = Annotated[
+    str | None,
+    typer.Option("--scripts", metavar="MODULE", help="Module with SCRIPTS: scripted models by name, for trying out."),
+]
 Metrics = Annotated[
     str | None,
     typer.Option("--metrics", metavar="HOST:PORT", help="Where Prometheus finds /metrics.", envvar="SOJOURN_METRICS"),
@@ -43,56 +38,14 @@ Metrics = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    command(app, "up", connects=False)(up)
+    """Add the command."""
     command(app, "worker")(worker)
-
-
-async def up(
-    cli: Cli,
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Where everything is kept.")] = Path(".sojourn"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server; 0 takes a free one.")] = 7233,
-    ui_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Web UI; 0 takes a free one.")] = 8233,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
-    ] = None,
-    tools: Tools = None,
-    log_level: Level = "warning",
-    log_format: Format = LogFormat.TEXT,
-    metrics: Metrics = None,
-) -> None:
-    """Start everything on this machine: a Temporal server with Web UI, and a worker. Ctrl-C stops it in order.
-
-    Sessions are kept in the folder and go on at the next start.
-    """
-    from sojourn.worker import SojournWorker, embedded_server, open_telemetry
-
-    _prepare(log_level, log_format)
-    with claim(data), _signals() as stop:
-        server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
-        async with (
-            # A server that is stopped with its workers makes the SDK warn about each of their last calls.
-            open_telemetry(prometheus=metrics, core_level="ERROR") as telemetry,
-            embedded_server(
-                data=data,
-                store=store,
-                detached=True,
-                port=server_port,
-                ui_port=web_port,
-                plugins=telemetry.plugins,
-                runtime=telemetry.runtime,
-            ) as server,
-            SojournWorker(server.client, tools=tools or ()) as serving,
-        ):
-            _greet(cli, server, data, serving.tools.names)
-            await stop.wait()
-            cli.out.note("stopping; sessions go on at the next start")
 
 
 async def worker(
     cli: Cli,
     tools: Tools = None,
+    scripts: Scripts = None,
     log_level: Level = "info",
     log_format: Format = LogFormat.TEXT,
     metrics: Metrics = None,
@@ -118,19 +71,21 @@ async def worker(
     """
     from sojourn.worker import SojournWorker, WorkerOptions, open_telemetry
 
-    _prepare(log_level, log_format)
+    prepare(log_level, log_format)
     options = WorkerOptions(
         task_queue=cli.connection.task_queue,
         graceful_shutdown=timedelta(seconds=drain),
         deployment=_versioned(deployment, build_id, versioning),
     )
-    with _signals(at_most=timedelta(seconds=drain) + _LAST_WORDS) as stop:
+    with signals(at_most=timedelta(seconds=drain) + LAST_WORDS) as stop:
         async with (
             open_telemetry(prometheus=metrics) as telemetry,
             cli.runtime(plugins=telemetry.plugins, sdk_runtime=telemetry.runtime) as runtime,
         ):
             await _warn_of_setup(cli, runtime.client)
-            async with SojournWorker(runtime.client, tools=tools or (), options=options) as serving:
+            async with SojournWorker(
+                runtime.client, tools=tools or (), scripts=scripts_of(scripts), options=options
+            ) as serving:
                 await _announce(cli, runtime.client, serving)
                 await stop.wait()
                 cli.out.note(f"stopping; running work gets {drain:g} s, a second signal ends it at once")
@@ -159,45 +114,28 @@ async def _announce(cli: Cli, client: "Client", serving: "SojournWorker") -> Non
     cli.out.result(told, *lines)
 
 
-def _prepare(log_level: str, log_format: LogFormat) -> None:
+def prepare(log_level: str, log_format: LogFormat) -> None:
+    """Set up the log, and let modules be found from where the program is started."""
     configure(log_level, log_format)
     # The installed program has its own folder on the path, not the one it is started in.
     sys.path.insert(0, os.getcwd())
 
 
-@contextmanager
-def _signals(*, at_most: timedelta | None = None) -> Generator[asyncio.Event, None, None]:
-    """An event that Ctrl-C, SIGTERM or a closed terminal sets. A second signal cuts the orderly stop short.
+def scripts_of(module: str | None) -> "Mapping[str, Script] | None":
+    """The scripted models that a module brings as ``SCRIPTS``.
 
-    The process ends with the block: asyncio's own end would wait for tools that hold on to their cancellation.
-
-    Args:
-        at_most: Time from the first signal after which the process ends whatever still runs; ``None`` sets no limit.
+    Raises:
+        InvalidRequestError: It cannot be imported or has none.
     """
-    stop, task = asyncio.Event(), asyncio.current_task()
-
-    def told() -> None:
-        if stop.is_set():
-            if at_most is not None:
-                leave(ExitCode.INTERRUPTED)
-            if task is not None:
-                task.cancel()
-        elif at_most is not None:
-            # A thread, because a tool may block the loop.
-            limit = threading.Timer(at_most.total_seconds(), leave, (ExitCode.OK,))
-            limit.daemon = True
-            limit.start()
-        stop.set()
-
-    # Windows has no such handlers; there Ctrl-C cancels the task at once.
-    if sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, told)
+    if module is None:
+        return None
     try:
-        yield stop
-    except asyncio.CancelledError:
-        leave(ExitCode.INTERRUPTED)
-    leave(ExitCode.OK)
+        found = getattr(import_module(module), "SCRIPTS", None)
+    except ImportError as error:
+        raise InvalidRequestError(f"module {module!r} cannot be imported ({error}); name one with --scripts") from error
+    if not isinstance(found, Mapping):
+        raise InvalidRequestError(f'module {module!r} has no SCRIPTS; write SCRIPTS = {{"name": [ScriptedTurn(…)]}}')
+    return found
 
 
 async def _warn_of_setup(cli: Cli, client: "Client") -> None:
@@ -209,19 +147,3 @@ async def _warn_of_setup(cli: Cli, client: "Client") -> None:
         return
     if missing:
         cli.out.note(f"the namespace lacks {', '.join(missing)}: run `sojourn setup`")
-
-
-def _greet(cli: Cli, server: "EmbeddedServer", data: Path, tools: tuple[str, ...]) -> None:
-    address = f"--address {server.address}" if not server.address.endswith(":7233") else ""
-    told = {"address": server.address, "ui_url": server.ui_url, "data": str(data.resolve()), "tools": list(tools)}
-    cli.out.result(told, "sojourn is up; Ctrl-C stops it, and sessions go on at the next start")
-    if not cli.out.as_json:
-        cli.out.fields(
-            {
-                "  Web UI": server.ui_url,
-                "  address": server.address,
-                "  data": data,
-                "  tools": ", ".join(tools),
-                "  talk": f"sojourn chat {address}",
-            }
-        )

@@ -95,6 +95,7 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
         task_queue: str = TASK_QUEUE,
         plugins: Sequence[Plugin] = (),
         sdk_runtime: Runtime | None = None,
+        long_polls: int = 300,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Connect as Temporal's environment configuration says (see `connect_client`); arguments beat it.
 
@@ -111,7 +112,7 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
             plugins=plugins,
             sdk_runtime=sdk_runtime,
         )
-        runtime = cls(client, owner=owner, task_queue=task_queue)
+        runtime = cls(client, owner=owner, task_queue=task_queue, long_polls=long_polls)
         try:
             yield runtime
         finally:

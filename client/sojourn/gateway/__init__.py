@@ -2,5 +2,6 @@
 
 from sojourn.gateway.app import create_app
 from sojourn.gateway.endpoint import Gateway, GatewayOptions
+from sojourn.gateway.serving import base_url, serving
 
-__all__ = ["Gateway", "GatewayOptions", "create_app"]
+__all__ = ["Gateway", "GatewayOptions", "base_url", "create_app", "serving"]

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from sojourn.gateway.endpoint import Call, Endpoint, Gateway
 from sojourn.gateway.error import GatewayError, error_response, refusal
+from sojourn.gateway.health import health_routes
 from sojourn.gateway.openapi import document
 from sojourn.gateway.reading import read_body, read_path, read_query
 from sojourn.gateway.route import ENDPOINTS
@@ -30,19 +31,8 @@ def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -
     async def openapi(request: Request) -> Response:
         return JSONResponse(described)
 
-    async def alive(request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def ready(request: Request) -> Response:
-        await gateway.runtime.client.service_client.check_health()
-        return JSONResponse({"status": "ok"})
-
     routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in endpoints]
-    routes += [
-        Route("/openapi.json", openapi),
-        Route("/healthz", alive),
-        Route("/readyz", _told(ready)),
-    ]
+    routes += [Route("/openapi.json", openapi), *health_routes(gateway)]
     return Starlette(routes=routes, exception_handlers={HTTPException: _not_served, Exception: _broken})
 
 

@@ -1,5 +1,6 @@
 """Endpoints as data: what a route takes and gives, from which both the routing and the OpenAPI document are made."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,6 +45,8 @@ class Gateway:
     runtime: "AgentRuntime"
     authenticator: "Authenticator"
     options: GatewayOptions = field(default_factory=GatewayOptions)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is told to stop; open streams then end."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""`sojourn gateway`: the Managed Agents API over HTTP."""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sojourn.cli.command import Cli, command
+from sojourn.cli.folder import bind
+from sojourn.cli.log import Format, Level, LogFormat
+from sojourn.cli.stop import LAST_WORDS, signals
+from sojourn.cli.worker import Metrics, prepare
+from sojourn.client import AgentRuntime
+
+if TYPE_CHECKING:
+    import socket
+
+    from temporalio.client import Client
+
+    from sojourn.gateway import Gateway
+    from sojourn.gateway.principal import Principal
+    from sojourn.worker.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway that is being served."""
+
+    url: str
+    key: str
+    """The development key."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "gateway")(gateway)
+
+
+async def gateway(
+    cli: Cli,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    ui_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar="SOJOURN_UI_URL", help="Temporal's Web UI, for links from the console."),
+    ] = None,
+    long_polls: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Long polls it may hold; the server's budget is for all processes.")
+    ] = 300,
+    drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running requests may finish.")] = 5,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request with its id.")] = False,
+    log_level: Level = "info",
+    log_format: Format = LogFormat.TEXT,
+    metrics: Metrics = None,
+) -> None:
+    """Serve the Managed Agents API over HTTP, for the official SDKs: `sojourn keys create` makes their keys.
+
+    Stateless: start as many as you like on the same namespace. SIGTERM and Ctrl-C stop it in order, within --drain and
+    two seconds: streams end, running requests finish. A second signal ends it at once. /healthz and /readyz say how
+    it is.
+    """
+    from sojourn.gateway import serving
+
+    prepare(log_level, log_format)
+    grace = timedelta(seconds=drain)
+    with signals(at_most=grace + LAST_WORDS) as stop, bind(host, port, "--port") as listener:
+        async with AsyncExitStack() as stack:
+            telemetry = await stack.enter_async_context(_telemetry(metrics))
+            runtime = await stack.enter_async_context(
+                cli.runtime(
+                    plugins=telemetry.plugins if telemetry else (),
+                    sdk_runtime=telemetry.runtime if telemetry else None,
+                    long_polls=long_polls,
+                )
+            )
+            made = _made(runtime, ui_url, os.environ.get("SOJOURN_GATEWAY_KEY") or secrets.token_urlsafe())
+            url = await stack.enter_async_context(serving(made, listener, grace=grace, access_log=access_log))
+            told = {"gateway_url": url, "pid": os.getpid()}
+            cli.out.result(told, f"gateway serves {url}; Ctrl-C stops it")
+            await stop.wait()
+            cli.out.note(f"stopping; running requests get {drain:g} s, a second signal ends it at once")
+
+
+@asynccontextmanager
+async def development(
+    client: "Client", folder: Path, listener: "socket.socket", *, ui_url: str | None
+) -> AsyncGenerator[Served, None]:
+    """A gateway with the folder's development key, while the block runs."""
+    from sojourn.gateway import serving
+
+    runtime = AgentRuntime(client)
+    key = secrets.token_urlsafe()
+    try:
+        async with serving(_made(runtime, ui_url, key), listener, grace=timedelta(seconds=1)) as url:
+            yield Served(url, key)
+    finally:
+        await runtime.close()
+
+
+def _made(runtime: AgentRuntime, ui_url: str | None, key: str) -> "Gateway":
+    from sojourn.gateway import Gateway, GatewayOptions
+
+    return Gateway(runtime, _OneKey(key), GatewayOptions(ui_url=ui_url))
+
+
+class _OneKey:
+    """Until there are API keys."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    async def authenticate(self, headers: Mapping[str, str]) -> "Principal":
+        from sojourn.gateway.error import GatewayError
+        from sojourn.gateway.principal import SCOPES, Principal
+
+        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+        if not secrets.compare_digest(given.encode(), self._key.encode()):
+            raise GatewayError(401, "the API key is missing or wrong; `sojourn up` prints one")
+        return Principal("key_development", "default", "default", frozenset(SCOPES))
+
+
+@asynccontextmanager
+async def _telemetry(metrics: str | None) -> "AsyncGenerator[Telemetry | None, None]":
+    """Nothing unless it is asked for: it needs what only the worker's extra brings."""
+    if metrics is None and not any(name.startswith("OTEL_") for name in os.environ):
+        yield None
+        return
+    from sojourn.worker import open_telemetry
+
+    async with open_telemetry(prometheus=metrics) as telemetry:
+        yield telemetry

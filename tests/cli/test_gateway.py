@@ -1,0 +1,106 @@
+import asyncio
+import json
+import signal
+import socket
+from typing import Any
+
+import httpx
+
+PATIENCE = 60
+"""Longest wait for a process that stops, in seconds."""
+
+
+async def test_taken_gateway_port_is_said_before_anything_starts(sojourn: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        up = await sojourn("up", "--port", "0", "--ui-port", "0", "--gateway-port", port)
+        alone = await sojourn("gateway", "--port", port)
+
+    assert (up.code, alone.code) == (4, 4)
+    assert "--gateway-port" in up.err
+    assert "--port" in alone.err
+
+
+async def test_foreign_address_is_refused(sojourn: Any) -> None:
+    for host in ("192.0.2.1", "no such host"):
+        ended = await sojourn("gateway", "--host", host, "--port", "0")
+
+        assert ended.code == 2
+        assert host in ended.err
+
+
+async def test_gateway_without_a_server_is_unavailable(sojourn: Any) -> None:
+    ended = await sojourn("gateway", "--port", "0", "--address", "127.0.0.1:9", "--json")
+
+    assert ended.code == 5
+    assert "127.0.0.1:9" in ended.error["message"]
+
+
+async def test_gateway_serves_until_it_is_told_to_stop(start: Any) -> None:
+    async with start("gateway", "--port", "0", "--access-log", "--log-format", "json", "--json") as process:
+        url = json.loads(await process.stdout.readline())["gateway_url"]
+        async with httpx.AsyncClient(base_url=url) as client:
+            alive, ready = await client.get("/healthz"), await client.get("/readyz")
+            refused = await client.get("/v1/models")
+            process.send_signal(signal.SIGTERM)
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert (alive.status_code, ready.status_code, refused.status_code) == (200, 200, 401)
+    assert process.returncode == 0
+    logged = {line["path"]: line for line in map(json.loads, err.splitlines()) if "path" in line}
+    assert logged["/v1/models"]["request_id"] == refused.headers["request-id"]
+    assert logged["/v1/models"]["status"] == 401
+
+
+async def test_up_prints_where_the_gateway_is_and_its_key(start: Any) -> None:
+    async with start("up", "--port", "0", "--ui-port", "0", "--gateway-port", "0", "--json") as process:
+        served = json.loads(await process.stdout.readline())
+        async with httpx.AsyncClient(base_url=served["gateway_url"]) as client:
+            answers = [
+                await client.get("/v1/models", headers=headers)
+                for headers in (
+                    {"x-api-key": served["api_key"]},
+                    {"authorization": f"Bearer {served['api_key']}"},
+                    {"x-api-key": "another"},
+                )
+            ]
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert [each.status_code for each in answers] == [200, 200, 401]
+    assert process.returncode == 0
+
+
+async def test_up_without_a_gateway(start: Any) -> None:
+    async with start("up", "--port", "0", "--ui-port", "0", "--no-gateway", "--json") as process:
+        served = json.loads(await process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert "gateway_url" not in served
+    assert "api_key" not in served
+
+
+async def test_scripts_of_a_module_are_models(start: Any, sojourn: Any, tmp_path: Any) -> None:
+    (tmp_path / "scripts_of_test.py").write_text(
+        "from sojourn.testing import ScriptedTurn\nSCRIPTS = {'parrot': [ScriptedTurn(text='Hello.')]}\n"
+    )
+    arguments = ("up", "--port", "0", "--ui-port", "0", "--no-gateway", "--scripts", "scripts_of_test", "--json")
+    async with start(*arguments) as process:
+        address = json.loads(await process.stdout.readline())["address"]
+        variables = {"TEMPORAL_ADDRESS": address, "SOJOURN_TASK_QUEUE": "sojourn"}
+        said = await sojourn("chat", "--model", "scripted:parrot", stdin="hi\n", **variables)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert "Hello." in said.out
+
+
+async def test_module_without_scripts_is_refused(sojourn: Any) -> None:
+    for module in ("json", "no_such_scripts"):
+        ended = await sojourn("worker", "--scripts", module, "--json")
+
+        assert ended.code == 2
+        assert module in ended.error["message"]

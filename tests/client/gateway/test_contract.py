@@ -1,0 +1,139 @@
+"""Requests made from the OpenAPI document, right and wrong ones, against a real gateway: no answer breaks the document.
+
+``SOJOURN_CONTRACT_EXAMPLES`` sets how many requests of each sort an endpoint gets; `make compat` sends more.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from sojourn.client import AgentRuntime
+from sojourn.gateway import Gateway, GatewayOptions, serving
+from sojourn.gateway.endpoint import Endpoint
+from sojourn.gateway.openapi import document
+from sojourn.gateway.principal import SCOPES, Principal
+from sojourn.gateway.route import ENDPOINTS
+from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
+
+EXAMPLES = int(os.environ.get("SOJOURN_CONTRACT_EXAMPLES", "12"))
+PATIENCE_SECONDS = 60
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+SETTINGS = settings(
+    max_examples=EXAMPLES,
+    # The same requests in each `make check`: what is found by chance there would stop somebody else's change.
+    derandomize="SOJOURN_CONTRACT_EXAMPLES" not in os.environ,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+DOCUMENT = document(ENDPOINTS)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway, and what exists in the workspace of its key."""
+
+    url: str
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Ids by the names that path variables and fields have."""
+
+
+class OneWorkspace:
+    """Lets everybody in, as one owner."""
+
+    def __init__(self) -> None:
+        self._principal = Principal("key_test", f"test-{uuid.uuid4().hex[:12]}", "default", frozenset(SCOPES))
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal:
+        return self._principal
+
+
+@pytest.fixture(scope="module")
+async def served(server: EmbeddedServer) -> AsyncGenerator[Served, None]:
+    options = WorkerOptions(task_queue=f"test-{uuid.uuid4().hex[:12]}", graceful_shutdown=timedelta(0))
+    runtime = AgentRuntime(server.client, task_queue=options.task_queue)
+    gateway = Gateway(runtime, OneWorkspace(), GatewayOptions())
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with SojournWorker(server.client, options=options), serving(gateway, listener) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as client:
+            yield Served(url, await _furnish(client))
+        await runtime.close()
+
+
+async def _furnish(client: httpx.AsyncClient) -> dict[str, str]:
+    """One of everything."""
+    return {}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.operation)
+async def test_answers_are_as_documented(served: Served, endpoint: Endpoint) -> None:
+    await asyncio.to_thread(_try, served, endpoint)
+
+
+def test_document_is_valid_and_has_every_endpoint() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+    operations = {
+        (path, method.upper(), operation["operationId"])
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert operations == {(each.path, each.method, each.operation) for each in ENDPOINTS}
+    assert len({each.operation for each in ENDPOINTS}) == len(ENDPOINTS)
+
+
+async def test_document_is_served_without_a_key(served: Served) -> None:
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        answer = await client.get("/openapi.json")
+
+    assert answer.json() == DOCUMENT
+
+
+def _try(served: Served, endpoint: Endpoint) -> None:
+    operation = schemathesis.openapi.from_dict(DOCUMENT)[endpoint.path][endpoint.method]
+    modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+    for mode in modes:
+
+        @SETTINGS
+        @given(case=operation.as_strategy(generation_mode=mode), found=st.booleans())
+        def request(case: Any, found: bool) -> None:
+            _aim(case, served.known if found else {})
+            if endpoint.reply is None and found:
+                return
+            response = case.call(base_url=served.url, timeout=PATIENCE_SECONDS)
+            case.validate_response(response, checks=CHECKS)
+
+        request()
+
+
+def _aim(case: Any, known: Mapping[str, str]) -> None:
+    """Point the request at what exists, in the path and in the body."""
+    for place in (case.path_parameters, case.body):
+        if isinstance(place, dict):
+            place.update({name: id for name, id in known.items() if name in place})
