@@ -113,7 +113,7 @@ def whole(log: Iterable[SessionEvent]) -> list[Shown]:
 
 
 def kinds(shown: Iterable[Shown]) -> list[str]:
-    return [each.event.type for each in shown]
+    return [each.event.kind for each in shown]
 
 
 async def after(log: list[SessionEvent], place: Place | None, *, begin: int = 0) -> list[Shown]:
@@ -175,7 +175,7 @@ def test_every_idle_comes_right_behind_the_usage_and_the_idle_of_its_thread(log:
 def test_every_event_has_an_id_and_only_messages_come_twice(log: list[SessionEvent]) -> None:
     """First without a time, then with one. (The generator repeats the ids of messages.)"""
     shown = whole(log)
-    others = [each for each in shown if each.event.type not in ("user.message", "system.message")]
+    others = [each for each in shown if each.event.kind not in ("user.message", "system.message")]
 
     assert len({each.event.id for each in others}) == len(others)
     assert all(each.event.processed_at is not None for each in others)
@@ -196,7 +196,7 @@ def test_every_event_is_one_of_the_contract_or_of_ours(log: list[SessionEvent]) 
 
         assert _OURS.validate_json(data) == shown.event
         if not isinstance(shown.event, wire.OtherEvent):
-            assert _sdk(shown.event).type == shown.event.type
+            assert _sdk(shown.event).type == shown.event.kind
 
 
 def _sdk(event: wire.WireEvent) -> Any:
@@ -221,7 +221,7 @@ def test_a_turn_has_the_order_of_the_contract() -> None:
         SessionIdle(stop_reason=EndTurn()),
     )
 
-    assert [(str(shown.place), shown.event.type) for shown in whole(log)] == [
+    assert [(str(shown.place), shown.event.kind) for shown in whole(log)] == [
         ("1", "user.message"),
         ("1.10", "user.message"),
         ("2", "session.status_running"),
@@ -246,7 +246,7 @@ def test_a_queued_message_gets_its_time_when_its_turn_begins() -> None:
         ModelRequestStart(consumed_event_ids=(EventId("sevt_b"), EventId("sevt_a"))),
     )
 
-    times = [(each.event.id, each.event.processed_at) for each in whole(log) if "message" in each.event.type]
+    times = [(each.event.id, each.event.processed_at) for each in whole(log) if "message" in each.event.kind]
 
     assert times == [
         ("sevt_a", None),
@@ -384,7 +384,7 @@ def test_what_the_contract_does_not_know_is_sent_as_it_is() -> None:
     newer = UnknownEvent.model_validate({"type": "session.dreamt", "of": {"sheep": 3}})
     (paused, dreamt) = whole(numbered(SessionPaused(), newer))
 
-    assert paused.event.type == "session.status_paused"
+    assert paused.event.kind == "session.status_paused"
     assert dreamt.event.model_dump() == {
         "id": "sevt_0002",
         "type": "session.dreamt",

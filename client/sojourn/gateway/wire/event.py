@@ -21,8 +21,12 @@ class WireEvent(Wire):
     """What all events have."""
 
     id: str
-    type: str
     processed_at: datetime | None
+
+    @property
+    def kind(self) -> str:
+        """Its ``type``, which every class has as a literal of its own."""
+        return str(vars(self)["type"])
 
 
 # --- the client ----------------------------------------------------------------------------------------------------
@@ -120,10 +124,7 @@ class AgentThinking(WireEvent):
     type: Literal["agent.thinking"] = "agent.thinking"
 
 
-class AgentToolUse(WireEvent):
-    """The agent calls a tool."""
-
-    type: Literal["agent.tool_use"] = "agent.tool_use"
+class _ToolUse(WireEvent):
     name: str
     input: dict[str, JsonValue]
     evaluated_permission: Permission
@@ -132,10 +133,16 @@ class AgentToolUse(WireEvent):
     session_thread_id: str | None = None
 
 
-class AgentMcpToolUse(AgentToolUse):
+class AgentToolUse(_ToolUse):
+    """The agent calls a tool."""
+
+    type: Literal["agent.tool_use"] = "agent.tool_use"
+
+
+class AgentMcpToolUse(_ToolUse):
     """The agent calls a tool of an MCP server."""
 
-    type: Literal["agent.mcp_tool_use"] = "agent.mcp_tool_use"  # type: ignore[assignment]
+    type: Literal["agent.mcp_tool_use"] = "agent.mcp_tool_use"
     mcp_server_name: str
 
 
@@ -330,6 +337,7 @@ class OtherEvent(WireEvent):
     """An event of ours that the contract does not have, such as ``session.status_paused``."""
 
     model_config = ConfigDict(extra="allow")
+    type: str
 
 
 _Known = Annotated[
