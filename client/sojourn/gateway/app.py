@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sojourn.gateway.console import CONFIG, console_routes
 from sojourn.gateway.endpoint import Call, Endpoint, Gateway
 from sojourn.gateway.error import GatewayError, error_response, refusal
 from sojourn.gateway.openapi import document
@@ -37,7 +38,8 @@ def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -
         await gateway.runtime.client.service_client.check_health()
         return JSONResponse({"status": "ok"})
 
-    routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in endpoints]
+    routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in (*endpoints, CONFIG)]
+    routes += console_routes()
     routes += [
         Route("/openapi.json", openapi),
         Route("/healthz", alive),
