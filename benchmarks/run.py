@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import gateway
 import history
 import interrupt
 import latency
@@ -17,7 +18,6 @@ from report import Table, markdown, show, write
 from rich.console import Console
 from setting import Setting, Size
 
-import gateway
 from sojourn.worker import embedded_server
 
 BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {

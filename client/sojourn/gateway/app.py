@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sojourn.gateway.console import CONFIG, console_routes
 from sojourn.gateway.endpoint import Call, Endpoint, Gateway
 from sojourn.gateway.error import GatewayError, error_response, refusal
 from sojourn.gateway.health import health_routes
@@ -31,8 +32,8 @@ def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -
     async def openapi(request: Request) -> Response:
         return JSONResponse(described)
 
-    routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in endpoints]
-    routes += [Route("/openapi.json", openapi), *health_routes(gateway)]
+    routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in (*endpoints, CONFIG)]
+    routes += [Route("/openapi.json", openapi), *health_routes(gateway), *console_routes()]
     return Starlette(routes=routes, exception_handlers={HTTPException: _not_served, Exception: _broken})
 
 
