@@ -28,7 +28,7 @@ def environment(**fields: Any) -> Environment:
 
 def changed(before: Environment, **fields: Any) -> Environment:
     """The environment after a change as it comes from outside, and over the wire."""
-    change = parse(EnvironmentChange, fields)
+    change: EnvironmentChange = parse(EnvironmentChange, fields)
     converter = data_converter.payload_converter
     travelled = converter.from_payload(converter.to_payload(change), EnvironmentChange)
 
@@ -37,7 +37,7 @@ def changed(before: Environment, **fields: Any) -> Environment:
 
 
 def test_an_environment_asks_for_nothing_by_default() -> None:
-    definition = parse(EnvironmentDefinition, {"name": "python"})
+    definition: EnvironmentDefinition = parse(EnvironmentDefinition, {"name": "python"})
 
     assert definition.config == CloudConfig(networking=UnrestrictedNetwork(), packages=Packages())
     assert definition.scope == "organization"

@@ -40,7 +40,7 @@ from sojourn.types.name import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Eventually, Stage
+    from tests.conftest import Eventually, Stage
 
 PYTHON = EnvironmentDefinition(
     name="python",

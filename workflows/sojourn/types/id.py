@@ -16,7 +16,6 @@ EnvironmentId = NewType("EnvironmentId", str)
 KeyId = NewType("KeyId", str)
 SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
-EnvironmentId = NewType("EnvironmentId", str)
 DeploymentId = NewType("DeploymentId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")

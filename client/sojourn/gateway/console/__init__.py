@@ -1,7 +1,7 @@
 """The console: one page in the browser, for those who watch and answer sessions.
 
-The page is plain modules and style sheets in this package; it needs no build and nothing from elsewhere. It talks to the
-public API alone, with the key its user gives it.
+The page is plain modules and style sheets in this package; it needs no build and nothing from elsewhere. It talks to
+the public API alone, with the key its user gives it.
 """
 
 import hashlib
