@@ -382,10 +382,12 @@ def _eventually() -> Eventually:
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
+        async with asyncio.timeout(PATIENCE.total_seconds()) as patience:
             while not await holds():  # noqa: ASYNC110 (what is waited for cannot be watched)
                 await asyncio.sleep(0.02)
     except TimeoutError:
+        if not patience.expired():
+            raise
         raise AssertionError(f"never came true: {what}") from None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from sojourn.types import Owner, SessionStatus, SojournError
 from sojourn.types.name import AGENT_STATE_QUERY
 from sojourn.types.session import AgentState, SessionResult
 from sojourn.types.store import Store
+from sojourn.worker.port import free_port
 from sojourn.worker.server import prepare_namespace
 
 READERS = ("one", "two")
@@ -82,7 +82,7 @@ class Campaign:
         self._chance = random.Random(f"{seed}/supervisor")
         self._armory = Armory(folder)
         self._number = 0
-        port = _free_port()
+        port = free_port()
         for name in ("server", "begun", "done", "store"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._server = ServerChild(folder, port)
@@ -308,12 +308,6 @@ class Collector:
 
 def _place(path: Path) -> int:
     return int(path.read_text())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _age(path: Path) -> float:

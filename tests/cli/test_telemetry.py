@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as tra
 
 from sojourn.client import AgentRuntime
 from sojourn.types import Owner
+from sojourn.worker.port import free_port
 
 
 @dataclass
@@ -131,9 +131,7 @@ async def test_worker_without_variables_sends_nothing(
 
 
 async def test_prometheus_finds_metrics(start: Any, runtime: AgentRuntime, agents: dict[str, str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     queue = "test-cli-prometheus"
     async with start("worker", "--task-queue", queue, "--metrics", address, "--json") as process:
         await process.stdout.readline()

@@ -1,7 +1,6 @@
 """A server that is killed and started again on its database file, while somebody is in the middle of something."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from sojourn.client import AgentRuntime, connect_client
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import AgentDefinition, AgentToolUse, SojournError
 from sojourn.worker import SojournWorker, WorkerOptions
+from sojourn.worker.port import free_port
 from sojourn.worker.server import server_command
 
 PATIENCE = 60
@@ -25,9 +25,7 @@ class Server:
     """A process of its own."""
 
     def __init__(self, data: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         self.address = f"127.0.0.1:{port}"
         self._command = server_command(data=data, port=port)
         self._process: asyncio.subprocess.Process | None = None

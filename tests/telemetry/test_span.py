@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from sojourn.activities import tool
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import CustomTool, Limits, PermissionPolicy, RollOver, SessionErrorEvent, SessionIdle, UserMessage
 from sojourn.types.telemetry import DURATION_METRIC, TOKEN_USAGE_METRIC
@@ -228,6 +229,9 @@ async def test_first_message_in_the_start_call_brings_its_sender(observed: "Obse
 
 
 async def test_limits_that_are_met_are_counted_and_told(observed: "Observed") -> None:
+    soon = timedelta(milliseconds=200)
+
+    @tool(timeout=soon)
     async def dawdle() -> str:
         await asyncio.Event().wait()
         return ""
@@ -236,12 +240,11 @@ async def test_limits_that_are_met_are_counted_and_told(observed: "Observed") ->
         return "a" * 40_000_000
 
     calls = [ScriptedCall("dawdle"), ScriptedCall("shout"), ScriptedCall("look")]
-    soon = timedelta(milliseconds=200)
     probe = await observed.stage.session(
         ScriptedTurn(calls=calls),
         tools=[dawdle, shout],
         custom=[LOOK],
-        limits=Limits(max_steps=1, tool_timeout=soon, custom_tool_timeout=soon),
+        limits=Limits(max_steps=1, custom_tool_timeout=soon),
     )
     await probe.session.send("go")
     await probe.saw(SessionIdle, where=lambda idle: idle.stop_reason.type == "retries_exhausted")

@@ -238,6 +238,17 @@ async def test_a_deployment_nobody_knows_is_told(stage: "Stage") -> None:
     assert await current_version(stage.client, "nowhere") is None
 
 
+async def test_a_version_that_not_all_know_in_time_is_told(pinned: Rollout) -> None:
+    client = pinned.stage.client
+    await pinned.start("v1")
+    await pinned.set_current("v1")
+
+    with pytest.raises(ServerNotReadyError, match=r"'v1' of deployment .* is current, but not all task queues know"):
+        await set_current_version(client, pinned.name, "v1", timeout=timedelta(0))
+
+    assert await current_version(client, pinned.name) == "v1"
+
+
 async def test_sessions_cannot_move_before_there_is_a_current_version(pinned: Rollout) -> None:
     await pinned.start("v1")
 

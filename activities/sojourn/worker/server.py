@@ -1,30 +1,27 @@
 """The embedded Temporal server: the dev server of the `temporal` command line, tuned (temporal.md §4.11)."""
 
 import asyncio
-import os
 import shutil
-import socket
-import sys
 import sysconfig
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from shlex import quote
-from tempfile import TemporaryDirectory
 
-from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
+from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest, UpdateNamespaceRequest
 from temporalio.client import Client, Plugin
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.testing import WorkflowEnvironment
+from temporalio.service import RPCError
 
 from sojourn.types.error import ServerNotReadyError
 from sojourn.types.name import SEARCH_ATTRIBUTES
 from sojourn.types.named_store import note_store
 from sojourn.types.payload import storing
 from sojourn.types.store import Store
+from sojourn.worker.port import free_port, is_free
+from sojourn.worker.server_process import ServerProcess
 
 # A turn takes 27 ms instead of 150 with these, and timers fire on time. Deletions show within a second, not thirty.
 _DYNAMIC_CONFIG = {
@@ -46,6 +43,11 @@ _RETENTION = timedelta(days=3650)
 
 # Write-ahead log: sessions survive a restart, at about 90 % of the speed of memory.
 _PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL"}
+
+_START_SECONDS = 60
+_ATTEMPTS = 3
+
+Connect = Callable[[str], Awaitable[Client]]
 
 
 @dataclass(frozen=True)
@@ -97,35 +99,92 @@ async def embedded_server(
         InvalidRequestError: There is no such kind of store.
         ServerNotReadyError: There is no `temporal` command, or the server did not start (its port may be taken).
     """
-    binary = temporal_binary()
     if data is not None:
         await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     objects = Store.open(store or (str(data / "store") if data is not None else "memory://"))
-    ui_port = ui_port or _free_port()
+    connect = partial(
+        Client.connect, data_converter=storing(objects), plugins=plugins, runtime=runtime or _quiet_runtime()
+    )
+    process, client, ui_port = await start_server(connect, data=data, port=port, ui_port=ui_port, detached=detached)
     try:
-        with _launcher(binary, detached=detached) as program:
-            environment = await WorkflowEnvironment.start_local(
-                data_converter=storing(objects),
-                port=port,
-                runtime=runtime or _quiet_runtime(),
-                plugins=plugins,
-                ui=True,
-                ui_port=ui_port,
-                search_attributes=SEARCH_ATTRIBUTES,
-                dev_server_existing_path=program,
-                dev_server_database_filename=str(data / "temporal.db") if data else None,
-                dev_server_log_level="error",
-                dev_server_extra_args=_arguments(persistent=data is not None),
-                dev_server_startup_timeout=timedelta(seconds=30),
-            )
-    except RuntimeError as error:
-        raise ServerNotReadyError(f"the embedded Temporal server did not start: {error}") from None
-    async with environment:
-        address = environment.client.service_client.config.target_host
-        await prepare_namespace(environment.client, objects)
-        yield EmbeddedServer(environment.client, address, f"http://127.0.0.1:{ui_port}")
+        await prepare_namespace(client, objects)
+        yield EmbeddedServer(client, client.service_client.config.target_host, f"http://127.0.0.1:{ui_port}")
+    finally:
+        await process.stop()
     # Calls that were cut off end in the SDK's threads a moment later; a process that exits before may abort (exit 134).
     await asyncio.sleep(0.1)
+
+
+async def start_server(
+    connect: Connect,
+    *,
+    data: Path | None = None,
+    port: int | None = None,
+    ui_port: int | None = None,
+    detached: bool = False,
+    choose: Callable[[], int] = free_port,
+) -> tuple[ServerProcess, Client, int]:
+    """Start a server, again with other ports if somebody was faster; its process, a client, the port of the Web UI.
+
+    Args:
+        connect: Makes a client for an address.
+        data: As for `embedded_server`, like the rest.
+        port: Is kept to.
+        ui_port: Is kept to.
+        detached: As there.
+        choose: Chooses a port that was not asked for.
+
+    Raises:
+        ServerNotReadyError: It did not start.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        ports = port or choose(), ui_port or choose()
+        process = await ServerProcess.start(_command(data=data, port=ports[0], ui_port=ports[1]), detached=detached)
+        try:
+            return process, await _connected(process, connect, f"127.0.0.1:{ports[0]}"), ports[1]
+        except ServerNotReadyError as error:
+            await process.stop()
+            taken = [each for each in ports if not is_free(each)]
+            if not taken or not left or port in taken or ui_port in taken:
+                raise _not_started(error, taken) from None
+        except BaseException:
+            await process.stop()
+            raise
+    raise AssertionError("unreachable")
+
+
+async def _connected(process: ServerProcess, connect: Connect, address: str) -> Client:
+    """A client of the server, as soon as it answers; an error as soon as it has ended."""
+    # Whoever has taken its port may keep a client waiting.
+    answering, ending = asyncio.create_task(_answering(connect, address)), asyncio.create_task(process.ended())
+    try:
+        await asyncio.wait({answering, ending}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            raise ServerNotReadyError(f"it ended with exit code {process.exit_code}")
+        if not answering.done():
+            raise ServerNotReadyError(f"it did not answer within {_START_SECONDS} seconds")
+        return answering.result()
+    finally:
+        for task in (answering, ending):
+            task.cancel()
+        await asyncio.gather(answering, ending, return_exceptions=True)
+
+
+async def _answering(connect: Connect, address: str) -> Client:
+    """A client of a server that answers, and knows our search attributes."""
+    request = CountWorkflowExecutionsRequest(namespace="default", query=f"{SEARCH_ATTRIBUTES[0].name} = 'none'")
+    client = None
+    while True:
+        with suppress(RuntimeError, RPCError):
+            client = client or await connect(address)
+            await client.workflow_service.count_workflow_executions(request)
+            return client
+        await asyncio.sleep(0.02)
+
+
+def _not_started(error: ServerNotReadyError, taken: Sequence[int]) -> ServerNotReadyError:
+    reason = f"port {taken[0]} is taken; choose another" if taken else f"{error}; what it printed says more"
+    return ServerNotReadyError(f"the embedded Temporal server did not start: {reason}")
 
 
 def server_command(*, data: Path, port: int) -> list[str]:
@@ -140,41 +199,7 @@ def server_command(*, data: Path, port: int) -> list[str]:
     Raises:
         ServerNotReadyError: There is no `temporal` command.
     """
-    kinds = {key.name: "Datetime" if key.value_type is datetime else "Keyword" for key in SEARCH_ATTRIBUTES}
-    attributes = [part for name, kind in kinds.items() for part in ("--search-attribute", f"{name}={kind}")]
-    place = ["--ip", "127.0.0.1", "--port", str(port), "--db-filename", str(data / "temporal.db")]
-    start = [temporal_binary(), "server", "start-dev", "--headless", "--log-level", "error"]
-    return [*start, *place, *attributes, *_arguments(persistent=True)]
-
-
-# Runs between fork and exec: gives the server a process group of its own, and an end when its parent ends.
-_BECOME_SERVER = """
-import ctypes, os, signal, sys
-if sys.argv[1] == "detached":
-    os.setpgid(0, 0)
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-@contextmanager
-def _launcher(binary: str, *, detached: bool) -> Generator[str, None, None]:
-    """A program that becomes the binary, in the circumstances that the SDK cannot give it.
-
-    On Linux the server ends with this process even when that is killed (``PR_SET_PDEATHSIG``).
-    """
-    if os.name == "nt":
-        yield binary
-        return
-    mode = "detached" if detached else "attached"
-    with TemporaryDirectory(prefix="sojourn-") as folder:
-        launcher = Path(folder) / "temporal"
-        command = (quote(sys.executable), "-IS", "-c", quote(_BECOME_SERVER), mode, quote(binary))
-        launcher.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
-        launcher.chmod(0o700)
-        # Where temporary files cannot be executed, the server is stopped by Ctrl-C together with the worker.
-        yield str(launcher) if os.access(launcher, os.X_OK) else binary
+    return _command(data=data, port=port, ui_port=None)
 
 
 async def prepare_namespace(client: Client, store: Store) -> None:
@@ -194,18 +219,15 @@ def _quiet_runtime() -> Runtime:
     return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=quiet)))
 
 
-def _arguments(*, persistent: bool) -> list[str]:
-    arguments = [
-        part for key, value in _DYNAMIC_CONFIG.items() for part in ("--dynamic-config-value", f"{key}={value}")
-    ]
+def _command(*, data: Path | None, port: int, ui_port: int | None) -> list[str]:
+    command = [temporal_binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(port)]
+    command += ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
     # Without its banner, which would go to our own standard output.
-    arguments += ["--output", "none"]
-    if persistent:
-        arguments += [part for key, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{key}={value}")]
-    return arguments
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    command += ["--log-level", "error", "--output", "none"]
+    kinds = {key.name: "Datetime" if key.value_type is datetime else "Keyword" for key in SEARCH_ATTRIBUTES}
+    command += [part for name, kind in kinds.items() for part in ("--search-attribute", f"{name}={kind}")]
+    command += [part for key, value in _DYNAMIC_CONFIG.items() for part in ("--dynamic-config-value", f"{key}={value}")]
+    if data is not None:
+        command += ["--db-filename", str(data / "temporal.db")]
+        command += [part for key, value in _PRAGMAS.items() for part in ("--sqlite-pragma", f"{key}={value}")]
+    return command

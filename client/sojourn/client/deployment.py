@@ -23,6 +23,8 @@ from sojourn.types.name import SESSION_WORKFLOW, USER_EVENTS_SIGNAL
 from sojourn.types.record import UserEvents
 
 _PATIENCE = timedelta(seconds=10)
+# The server does it in a workflow of its own.
+_SPREAD = timedelta(seconds=60)
 _STATUS = "WORKER_DEPLOYMENT_VERSION_STATUS_"
 
 
@@ -50,21 +52,34 @@ async def list_deployments(client: Client, name: str | None = None) -> list[Depl
     return [each for one in names for each in await _versions(client, one)]
 
 
-async def set_current_version(client: Client, name: str, build_id: str) -> None:
+async def set_current_version(client: Client, name: str, build_id: str, *, timeout: timedelta = _SPREAD) -> None:
     """Make a version current: new sessions, and sessions between two steps, go to it. Returns when all know it.
+
+    Args:
+        client: Connection to the server.
+        name: The deployment.
+        build_id: Its version.
+        timeout: How long to wait until all know it.
 
     Raises:
         NotFoundError: There is no such deployment or version; its workers must have been started once.
+        ServerNotReadyError: ``timeout`` passed first. The version is current all the same.
     """
     request = SetWorkerDeploymentCurrentVersionRequest(
         namespace=client.namespace, deployment_name=name, build_id=build_id, identity=client.identity
     )
     with translated(client.service_client.config.target_host, missing=_missing(name, build_id)):
-        await client.workflow_service.set_worker_deployment_current_version(request, timeout=_PATIENCE)
+        await client.workflow_service.set_worker_deployment_current_version(request, timeout=_SPREAD)
         # The server tells its task queues one after another; until then sessions still go to the version before.
-        async with asyncio.timeout(_PATIENCE.total_seconds()):
-            while await _spreading(client, name):  # noqa: ASYNC110 (the server cannot be asked to tell)
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                while await _spreading(client, name):  # noqa: ASYNC110 (the server cannot be asked to tell)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise ServerNotReadyError(
+                f"version {build_id!r} of deployment {name!r} is current, but not all task queues know it yet;"
+                " until then sessions may go to the version before"
+            ) from None
 
 
 async def move_sessions(client: Client, name: str) -> int:
