@@ -19,7 +19,7 @@ class Budget(Wire):
     their model; unlike Managed Agents we charge no running time, because the machines are the operator's own.
     """
 
-    max_list_cost_cents: int = Field(gt=0, le=1_000_000_000)
+    max_list_cost_cents: int = Field(ge=1, le=1_000_000_000)
     """In whole US cents."""
 
     @property

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 _AT_WORK = (SessionStatus.RUNNING, SessionStatus.RESCHEDULING)
 
 
-class Account:
+class Ledger:
     """Counts cost and working time of a session across its runs.
 
     Attributes:
