@@ -1,5 +1,6 @@
 """What a session shows of itself in one description: usage, cost, working time, and where it belongs."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from sojourn.types import (
     Budget,
     CustomTool,
     RollOver,
+    SessionNotFoundError,
+    SessionStateError,
     SessionStatus,
     SessionUsage,
     UpdateSessionInput,
@@ -183,3 +186,41 @@ async def test_lists_take_every_filter(stage: Any, eventually: Any) -> None:
         SessionFilter(workspace=stage.owner.workspace, deployment_id=DeploymentId("depl_1")), limit=5
     )
     assert [(each.info.id, each.agent.id) for each in snapshots.data] == [(first.id, agent.id)]
+
+
+async def test_a_running_session_is_neither_archived_nor_deleted_where_only_an_idle_one_is(stage: Any) -> None:
+    probe = await stage.session(ScriptedTurn(text="half a", stall=True))
+    await probe.session.send("talk")
+    await probe.written("half a")
+
+    for end in (probe.session.archive, probe.session.delete):
+        with pytest.raises(SessionStateError, match="wait until it is idle"):
+            await end(only_if_idle=True)
+    assert await probe.session.status() is SessionStatus.RUNNING
+    await probe.session.interrupt()
+    await probe.idle()
+    await probe.session.delete(only_if_idle=True)
+    probe.forget()
+    with pytest.raises(SessionNotFoundError):
+        await probe.session.status()
+
+
+async def test_a_message_that_came_before_counts_as_a_turn(stage: Any) -> None:
+    """Nobody can slip between the look at the status and the archive: the session itself decides."""
+    agent = await stage.agent()
+    session = await stage.runtime.start_session(agent)
+    await session.send("hello")
+    archiving = asyncio.create_task(session.archive(only_if_idle=True))
+    await stage.work([ScriptedTurn(text="half a", stall=True)])
+
+    with pytest.raises(SessionStateError):
+        await archiving
+
+
+async def test_a_parked_session_is_idle(stage: Any) -> None:
+    probe = await stage.session(ScriptedTurn(calls=[ScriptedCall("look")]), custom=[LOOK])
+    await probe.session.send("look")
+    await probe.parked()
+    await probe.session.archive(only_if_idle=True)
+
+    assert await probe.session.status() is SessionStatus.ARCHIVED

@@ -112,26 +112,42 @@ class ArchivedSessions:
 
     async def page(
         self, wanted: SessionFilter, *, limit: int, cursor: str = FIRST_ARCHIVED_PAGE
-    ) -> tuple[list[ArchivedSession], str | None]:
+    ) -> tuple[list[SessionInfo], str | None]:
         """Up to so many sessions that the server does not have, and the cursor of the next page.
 
         Reads the names of the whole index of the workspace, but only the entries that it shows.
         """
         folder = f"index/{wanted.workspace}"
         last = f"{folder}/{cursor.removeprefix(_CURSOR)}"
-        found: list[ArchivedSession] = []
-        paths = await self._archive.entries(wanted.workspace, after=last)
+        found = await self.walk(wanted, after=last, number=limit + 1)
+        rest, found = found[limit:], found[:limit]
+        last = found[-1][0] if found else last
+        return [entry.info for _, entry in found], _CURSOR + last.removeprefix(f"{folder}/") if rest else None
+
+    async def walk(
+        self, wanted: SessionFilter, *, after: str, backwards: bool = False, number: int
+    ) -> list[tuple[str, ArchivedSession]]:
+        """Up to so many sessions that the server does not have, with their places in the index.
+
+        Args:
+            wanted: Which.
+            after: The place to go on from; empty begins at the end that comes first.
+            backwards: The earliest end first, in place of the latest.
+            number: How many at most.
+        """
+        found: list[tuple[str, ArchivedSession]] = []
+        paths = await self._archive.entries(wanted.workspace, after="" if backwards else after)
+        if backwards:
+            paths = [path for path in reversed(paths) if not after or path < after]
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
             known = await self._on_server(wanted.workspace, batch)
             for path in batch:
-                if indexed_id(path) in known or (entry := await self._admitted(path, wanted)) is None:
-                    continue
-                if len(found) == limit:
-                    return found, _CURSOR + last.removeprefix(f"{folder}/")
-                found.append(entry)
-                last = path
-        return found, None
+                if len(found) == number:
+                    return found
+                if indexed_id(path) not in known and (entry := await self._admitted(path, wanted)) is not None:
+                    found.append((path, entry))
+        return found
 
     async def _admitted(self, path: str, wanted: SessionFilter) -> ArchivedSession | None:
         entry = await self._archive.entry(path)

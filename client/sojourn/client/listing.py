@@ -19,11 +19,13 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page of a list, newest first."""
+    """One page of a list."""
 
     data: Sequence[T]
     next_page: str | None
     """Cursor of the next page; ``None`` at the end."""
+    prev_page: str | None = None
+    """Cursor of the page before, where a list can be read backwards; ``None`` at the beginning."""
 
 
 def condition(filters: Mapping[SearchAttributeKey[str] | str, str | Sequence[str] | None]) -> str:

@@ -1,7 +1,7 @@
 """`AgentRuntime`: the whole of sojourn as one object."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,18 +11,17 @@ from temporalio.client import Client, Plugin
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
-from sojourn.client.archived import SessionFilter
 from sojourn.client.connection import connect_client
 from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
-from sojourn.client.listing import ALWAYS, CreatedRange, Page
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import PollBudget
-from sojourn.client.registry import Agent, AgentRegistry
+from sojourn.client.reading import Session, SessionReads
+from sojourn.client.registry import Agent
 from sojourn.client.session import SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
@@ -43,8 +42,6 @@ from sojourn.types.session import (
     Owner,
     PendingAction,
     RollOver,
-    SessionInfo,
-    SessionSnapshot,
     SessionStatus,
     UpdateSessionInput,
 )
@@ -52,10 +49,8 @@ from sojourn.types.session import (
 if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
-Session = SessionHandle | SessionId | str
 
-
-class AgentRuntime(AgentRegistry, EnvironmentRegistry):
+class AgentRuntime(SessionReads, EnvironmentRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -73,12 +68,12 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
             task_queue: Where the workers are.
             long_polls: Long polls this process may hold; keep all processes together under the server's limit.
         """
-        super().__init__(client, owner=owner or Owner(), task_queue=task_queue)
+        sessions = SessionStore(client, task_queue=task_queue)
+        super().__init__(client, owner=owner or Owner(), task_queue=task_queue, sessions=sessions)
         self.client = client
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._environments = EnvironmentStore(client, task_queue=task_queue)
-        self._sessions = SessionStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
 
     @classmethod
@@ -227,90 +222,6 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
     def session(self, session_id: SessionId | str, *, owner: Owner | None = None) -> SessionHandle:
         """A handle on a session that exists; nothing is looked up."""
         return SessionHandle(self, SessionId(session_id), owner or self.owner)
-
-    async def get_session(self, session: Session, *, owner: Owner | None = None) -> SessionInfo:
-        """What lists show of one session. Needs no worker.
-
-        Raises:
-            SessionNotFoundError: There is none, or it is another owner's.
-        """
-        return await self._sessions.info(*self._session(session, owner))
-
-    async def session_snapshot(self, session: Session, *, owner: Owner | None = None) -> SessionSnapshot:
-        """One session with the agent that it runs now. Needs no worker.
-
-        Raises:
-            CheckpointError: The server has forgotten its last run, and it is not in the archive.
-            SessionNotFoundError: There is none, or it is another owner's.
-        """
-        return await self._sessions.snapshot(*self._session(session, owner))
-
-    async def list_session_snapshots(
-        self, wanted: SessionFilter, *, limit: int = 20, page: str | None = None
-    ) -> Page[SessionSnapshot]:
-        """Sessions as `list_sessions` has them, each with the agent that it runs; whose they are is in the filter.
-
-        A session that is deleted meanwhile is left out, so a page may be short of the limit and not be the last.
-
-        Raises:
-            CheckpointError: The server has forgotten the last run of one, and it is not in the archive.
-            InvalidRequestError: The limit or the cursor is none.
-        """
-        found = await self._sessions.page(wanted, limit=limit, cursor=page)
-        return Page(await self._sessions.snapshots(found.data), found.next_page)
-
-    async def list_sessions(
-        self,
-        *,
-        agent: Agent | None = None,
-        agent_version: int | None = None,
-        deployment_id: DeploymentId | str | None = None,
-        environment_id: EnvironmentId | str | None = None,
-        statuses: Iterable[SessionStatus] = (),
-        stop_reason: str | None = None,
-        user: str | None = None,
-        every_user: bool = False,
-        created: CreatedRange | None = None,
-        include_archived: bool = True,
-        limit: int = 20,
-        page: str | None = None,
-        owner: Owner | None = None,
-    ) -> Page[SessionInfo]:
-        """Sessions, newest first.
-
-        Args:
-            agent: Only those of this agent.
-            agent_version: Only those of this version of the agent.
-            deployment_id: Only those that this deployment started.
-            environment_id: Only those in this environment.
-            statuses: Only those with one of these statuses; none means all.
-            stop_reason: Only those with this stop reason, such as ``requires_action``.
-            user: Only those of this user of the workspace; by default the owner's.
-            every_user: Those of all users of the workspace, for operators.
-            created: Only those that were created in this range.
-            include_archived: Whether those that were archived are there too.
-            limit: Entries on a page, 1 to 1000.
-            page: Cursor from the page before.
-            owner: Whose workspace, and whose sessions; by default the runtime's.
-
-        Raises:
-            InvalidRequestError: The limit or the cursor is none.
-        """
-        owner = owner or self.owner
-        wanted = SessionFilter(
-            workspace=owner.workspace,
-            user=None if every_user else user or owner.user,
-            agent_id=self._agent(agent, None)[0] if agent is not None else None,
-            agent_version=agent_version,
-            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
-            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
-            statuses=list(statuses),
-            stop_reason=stop_reason,
-            created=created or ALWAYS,
-            include_archived=include_archived,
-        )
-        found = await self._sessions.page(wanted, limit=limit, cursor=page)
-        return Page([each.info for each in found.data], found.next_page)
 
     async def send_event(self, session: Session, *events: UserEvent, owner: Owner | None = None) -> list[UserEvent]:
         """Store events, all or none, in order. They are safe when this returns; the work comes after.
@@ -588,8 +499,3 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
             return
         if not found:
             raise WorkerUnavailableError(self.task_queue)
-
-    def _session(self, session: Session, owner: Owner | None) -> tuple[SessionId, Owner]:
-        if isinstance(session, SessionHandle):
-            return session.id, owner or session.owner
-        return SessionId(session), owner or self.owner

@@ -28,6 +28,7 @@ from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
+from sojourn.client.ordering import Found, Order, Ordering
 from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
 from sojourn.client.trace import TraceHeader
@@ -125,15 +126,6 @@ class Located:
     """Whether a workflow task is running; signals that come meanwhile enter history after it."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A session in a list."""
-
-    info: SessionInfo
-    run_id: str
-    """The latest run."""
-
-
 class SessionStore:
     """Reads and writes sessions. Only control needs a worker."""
 
@@ -149,6 +141,7 @@ class SessionStore:
         self._loads = SessionLoads()
         self._agents = RunningAgents(client)
         self._spending = Spending(client)
+        self._ordering = Ordering(client, self._archived)
 
     async def start(
         self,
@@ -413,36 +406,38 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         info = located.described
         info = info if isinstance(info, SessionInfo) else await session_info(self._client, info)
-        return await self._snapshot(Found(info, located.run_id))
+        return await self._snapshot(info, located.run_id)
 
-    async def snapshots(self, sessions: Sequence["Found"]) -> list[SessionSnapshot]:
-        """The same for those of a list, without those that have been deleted meanwhile."""
+    async def snapshots(
+        self, wanted: SessionFilter, *, order: Order, limit: int, cursor: str | None
+    ) -> Page[SessionSnapshot]:
+        """The same for one page of a list, without those that have been deleted meanwhile."""
+        found = await self._ordering.page(wanted, order=order, limit=limit, cursor=cursor)
         some = asyncio.Semaphore(_AT_A_TIME)
 
         async def one(each: Found) -> SessionSnapshot | None:
             async with some:
                 with suppress(SessionNotFoundError):
-                    return await self._snapshot(each)
+                    return await self._snapshot(each.info, each.run_id)
             return None
 
-        return [each for each in await asyncio.gather(*map(one, sessions)) if each is not None]
+        there = [each for each in await asyncio.gather(*map(one, found.data)) if each is not None]
+        return Page(there, found.next_page, found.prev_page)
 
-    async def _snapshot(self, found: "Found") -> SessionSnapshot:
-        info = found.info
+    async def _snapshot(self, info: SessionInfo, run_id: str) -> SessionSnapshot:
         with translated(self._address, missing=SessionNotFoundError(info.id)):
-            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), found.run_id)
+            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
         return SessionSnapshot(info=info, agent=agent)
 
-    async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page["Found"]:
+    async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""
         check_limit(limit)
         if self._archived is not None and is_archived_page(cursor):
             with translated(self._address):
-                rest, next_page = await self._archived.page(wanted, limit=limit, cursor=cursor or "")
-            return Page([Found(each.info, each.run_id) for each in rest], next_page)
+                return Page(*await self._archived.page(wanted, limit=limit, cursor=cursor or ""))
         with translated(self._address):
             infos, next_page = await list_workflows(self._client, wanted.query(), limit=limit, page=cursor)
-        found = [Found(await session_info(self._client, info), info.execution.run_id) for info in infos]
+        found = [await session_info(self._client, info) for info in infos]
         if self._archived is None or next_page is not None:
             return Page(found, next_page)
         try:
@@ -452,7 +447,7 @@ class SessionStore:
             if not found:
                 raise
             more, next_page = [], FIRST_ARCHIVED_PAGE
-        return Page([*found, *(Found(each.info, each.run_id) for each in more)], next_page)
+        return Page([*found, *more], next_page)
 
     async def export(
         self, session_id: SessionId, owner: Owner, *, timeout: timedelta | None = EXPORT_PATIENCE

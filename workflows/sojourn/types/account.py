@@ -12,6 +12,10 @@ MICROCENTS_PER_CENT = 1_000_000
 """Costs are counted in millionths of a US cent: a token of the cheapest models costs a few of them."""
 
 
+ActiveSeconds = Annotated[float, Omitted, Field(ge=0, le=1e10)]
+"""Time that turns have taken, waits for the client not included."""
+
+
 class Budget(Wire):
     """The most that a session may cost at list price.
 
@@ -19,7 +23,7 @@ class Budget(Wire):
     their model; unlike Managed Agents we charge no running time, because the machines are the operator's own.
     """
 
-    max_list_cost_cents: int = Field(gt=0, le=1_000_000_000)
+    max_list_cost_cents: int = Field(ge=1, le=1_000_000_000)
     """In whole US cents."""
 
     @property
@@ -36,8 +40,7 @@ class SessionAccount(Wire):
     cost_microcents: Annotated[int | None, Unset] = None
     """Tokens at list price, in millionths of a US cent; ``None`` if a model without a known price was used."""
     budget: Annotated[Budget | None, Omitted] = None
-    active_seconds: Annotated[float, Omitted] = 0
-    """Time that turns have taken, waits for the client not included."""
+    active_seconds: ActiveSeconds = 0
     turns: Annotated[int, Omitted] = 0
     updated_at: Annotated[datetime | None, Omitted] = None
     """``None`` before the first idle or update."""

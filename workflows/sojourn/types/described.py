@@ -51,6 +51,11 @@ def started_at(info: WorkflowExecutionInfo) -> datetime:
     return info.start_time.ToDatetime(tzinfo=UTC)
 
 
+def sorted_at(info: WorkflowExecutionInfo) -> datetime:
+    """By what lists are sorted: when a session was created, as far as a search attribute tells."""
+    return decode_typed_search_attributes(info.search_attributes).get(CREATED_ATTRIBUTE) or started_at(info)
+
+
 async def created_at(client: Client, info: WorkflowExecutionInfo) -> datetime:
     """When the first run of the chain began."""
     shown = decode_typed_search_attributes(info.search_attributes).get(CREATED_ATTRIBUTE)

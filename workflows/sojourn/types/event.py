@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, cast
 
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
-from sojourn.types.account import Budget
+from sojourn.types.account import ActiveSeconds, Budget
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock, text_of
 from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
@@ -243,8 +243,7 @@ class SessionUsage(Event):
     """The turn that just ended or parked."""
     cost_microcents: Annotated[int | None, Unset] = None
     """The whole session at list price, in millionths of a US cent; ``None`` if a model has no known price."""
-    active_seconds: Annotated[float, Omitted] = 0
-    """Time that the turns of the session have taken, waits for the client not included."""
+    active_seconds: ActiveSeconds = 0
     budget: Annotated[Budget | None, Omitted] = None
 
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from sojourn.workflows.account import Account
 from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.detail import Display, describe, snippet
 from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
+from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
@@ -106,7 +106,7 @@ class SessionWorkflow:
         self._metadata = dict(state.metadata if input.state else input.metadata)
         cursor = LogCursor(input.session_id, seq=state.seq, user_events=state.user_events, seen=state.seen)
         self._journal = Journal(cursor, self._account_now)
-        self._account = Account(input)
+        self._account = Ledger(input)
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)

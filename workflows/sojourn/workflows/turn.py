@@ -12,7 +12,6 @@ from typing import TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from sojourn.workflows.account import Account
 from sojourn.workflows.activity import (
     model_failure,
     start_call_model,
@@ -25,6 +24,7 @@ from sojourn.workflows.board import StatusBoard
 from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
+from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
 
 with workflow.unsafe.imports_passed_through():
@@ -74,7 +74,7 @@ class Turn:
         journal: Journal,
         board: StatusBoard,
         session_usage: Usage,
-        account: Account,
+        account: Ledger,
         roll_over_due: Callable[[], bool],
         on_change: Callable[[], None],
         watch: Watch,

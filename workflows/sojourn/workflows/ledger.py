@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 _AT_WORK = (SessionStatus.RUNNING, SessionStatus.RESCHEDULING)
 
 
-class Account:
+class Ledger:
     """Counts cost and working time of a session across its runs.
 
     Attributes:
@@ -44,9 +44,7 @@ class Account:
     @property
     def active_seconds(self) -> float:
         """Time that turns have taken, up to now."""
-        since, now = self._working_since, workflow.now()
-        worked = self._active if since is None else self._active + (now - since)
-        return round(worked.total_seconds(), 3)
+        return round((self._active + self._since_work_began()).total_seconds(), 3)
 
     def usage_event(self, usage: Usage, *, turn: Usage) -> SessionUsage:
         """What is said right before an idle."""
@@ -97,8 +95,13 @@ class Account:
         if self._working_since is None:
             self._working_since = workflow.now()
         else:
-            self._active += workflow.now() - self._working_since
+            self._active += self._since_work_began()
             self._working_since = None
+
+    def _since_work_began(self) -> timedelta:
+        # The clock of another server, which a later task may be from, may be behind.
+        since = self._working_since
+        return timedelta(0) if since is None else max(workflow.now() - since, timedelta(0))
 
     def touch(self) -> None:
         """What is shown of the session changes now."""
