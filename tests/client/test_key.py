@@ -15,7 +15,7 @@ from sojourn.types.id import key_workflow_id, new_key_id
 from sojourn.types.key import SCOPES, KeyToken
 
 if TYPE_CHECKING:
-    from conftest import Eventually, Stage
+    from tests.conftest import Eventually, Stage
 
 
 @pytest.fixture

@@ -302,6 +302,31 @@ async def test_an_environment_that_no_worker_can_be_is_refused(stage: "Stage", c
     assert field in str(error.value)
 
 
+async def test_a_session_begins_in_an_environment_that_admits_it(stage: "Stage") -> None:
+    await stage.work()
+    agent = await stage.agent(model="scripted:echo")
+    made = await stage.runtime.create_environment(PLAIN)
+    limited = await stage.runtime.create_environment(
+        EnvironmentDefinition(name="n", config=CloudConfig(networking=LimitedNetwork()))
+    )
+
+    probe = await stage.open(agent, environment_id=made.id)
+
+    assert (await probe.session.info()).environment_id == made.id
+    assert (await probe.session.send_and_wait("hi")).text == "You said: hi"
+    for wrong, error in (
+        (limited.id, InvalidRequestError),
+        ("env_nothing", EnvironmentNotFoundError),
+        ((await stage.runtime.archive_environment(made)).id, EnvironmentArchivedError),
+    ):
+        with pytest.raises(error):
+            await stage.runtime.start_session(agent, environment_id=wrong)
+    # Those that run go on.
+    assert (await probe.session.send_and_wait("again")).text == "You said: again"
+    with pytest.raises(EnvironmentInUseError):
+        await stage.runtime.delete_environment(made)
+
+
 # --- deleting ------------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, cast
 
 import httpx2
@@ -67,7 +67,7 @@ async def http() -> AsyncGenerator[httpx2.AsyncClient, None]:
 
 
 @pytest.fixture
-def entries(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+def entries(caplog: pytest.LogCaptureFixture) -> Generator[list[dict[str, Any]], None, None]:
     """What the audit log holds, as far as it has come."""
     caplog.set_level(logging.INFO, "sojourn.gateway")
     audit: list[dict[str, Any]] = []
@@ -78,7 +78,7 @@ def entries(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
     logger, handler = logging.getLogger("sojourn.gateway.audit"), Audit()
     logger.addHandler(handler)
-    yield audit  # type: ignore[misc]
+    yield audit
     logger.removeHandler(handler)
 
 
