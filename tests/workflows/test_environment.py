@@ -266,6 +266,18 @@ async def test_an_id_of_ones_own_makes_one_environment(stage: "Stage") -> None:
     assert (await stage.runtime.create_environment(named("other"))).name == "other"
 
 
+async def test_of_many_who_make_one_id_at_once_one_does_and_no_name_is_lost(stage: "Stage") -> None:
+    attempts = [stage.runtime.create_environment(named(f"n{n % 4}"), environment_id="env_mine") for n in range(12)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+
+    assert sorted({type(each).__name__ for each in outcomes}) == ["Environment", "EnvironmentExistsError"]
+    name = (await stage.runtime.get_environment("env_mine")).name
+    with pytest.raises(EnvironmentNameTakenError):
+        await stage.runtime.create_environment(named(name))
+    free = sorted({"n0", "n1", "n2", "n3"} - {name})
+    assert [(await stage.runtime.create_environment(named(each))).name for each in free] == free
+
+
 @pytest.mark.parametrize("id", ["mine", "env_", "env_a/b", "env_" + "x" * 65, "sesn_1"])
 async def test_an_id_that_is_none_is_refused(stage: "Stage", id: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
