@@ -132,6 +132,7 @@ def example(kind: type[SojournError]) -> SojournError:
         VersionConflictError: VersionConflictError("agent_1", expected=1, actual=2),
         AgentNotFoundError: AgentNotFoundError("agent_1"),
         AgentArchivedError: AgentArchivedError("agent_1"),
+        errors.EnvironmentInUseError: errors.EnvironmentInUseError("env_1", sessions=2),
         SessionNotFoundError: MISSING,
         errors.SessionBusyError: errors.SessionBusyError("sesn_1", reason="is full"),
         errors.StoreMissingError: errors.StoreMissingError(),

@@ -11,6 +11,7 @@ from sojourn.types import error as errors
 from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
+    AgentExistsError,
     AgentNotFoundError,
     BudgetReachedError,
     CheckpointError,
@@ -68,6 +69,7 @@ EXAMPLES: list[SojournError] = [
     ConflictError("not now"),
     ActionRequiredError(["sevt_1", "sevt_2"]),
     AgentArchivedError("agent_1"),
+    AgentExistsError("agent_1"),
     BudgetReachedError("sesn_1"),
     EnvironmentArchivedError("env_1"),
     EnvironmentExistsError("env_1"),
@@ -191,6 +193,7 @@ def test_kinds_are_the_families_of_the_design() -> None:
         (ToolCallNotFoundError, NotFoundError),
         (ActionRequiredError, ConflictError),
         (AgentArchivedError, ConflictError),
+        (AgentExistsError, ConflictError),
         (EnvironmentArchivedError, ConflictError),
         (EnvironmentExistsError, ConflictError),
         (EnvironmentInUseError, ConflictError),

@@ -266,6 +266,18 @@ async def test_an_id_of_ones_own_makes_one_environment(stage: "Stage") -> None:
     assert (await stage.runtime.create_environment(named("other"))).name == "other"
 
 
+async def test_of_many_who_make_one_id_at_once_one_does_and_no_name_is_lost(stage: "Stage") -> None:
+    attempts = [stage.runtime.create_environment(named(f"n{n % 4}"), environment_id="env_mine") for n in range(12)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+
+    assert sorted({type(each).__name__ for each in outcomes}) == ["Environment", "EnvironmentExistsError"]
+    name = (await stage.runtime.get_environment("env_mine")).name
+    with pytest.raises(EnvironmentNameTakenError):
+        await stage.runtime.create_environment(named(name))
+    free = sorted({"n0", "n1", "n2", "n3"} - {name})
+    assert [(await stage.runtime.create_environment(named(each))).name for each in free] == free
+
+
 @pytest.mark.parametrize("id", ["mine", "env_", "env_a/b", "env_" + "x" * 65, "sesn_1"])
 async def test_an_id_that_is_none_is_refused(stage: "Stage", id: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
@@ -300,6 +312,31 @@ async def test_an_environment_that_no_worker_can_be_is_refused(stage: "Stage", c
 
     assert error.value.param == "environment_id"
     assert field in str(error.value)
+
+
+async def test_a_session_begins_in_an_environment_that_admits_it(stage: "Stage") -> None:
+    await stage.work()
+    agent = await stage.agent(model="scripted:echo")
+    made = await stage.runtime.create_environment(PLAIN)
+    limited = await stage.runtime.create_environment(
+        EnvironmentDefinition(name="n", config=CloudConfig(networking=LimitedNetwork()))
+    )
+
+    probe = await stage.open(agent, environment_id=made.id)
+
+    assert (await probe.session.info()).environment_id == made.id
+    assert (await probe.session.send_and_wait("hi")).text == "You said: hi"
+    for wrong, error in (
+        (limited.id, InvalidRequestError),
+        ("env_nothing", EnvironmentNotFoundError),
+        ((await stage.runtime.archive_environment(made)).id, EnvironmentArchivedError),
+    ):
+        with pytest.raises(error):
+            await stage.runtime.start_session(agent, environment_id=wrong)
+    # Those that run go on.
+    assert (await probe.session.send_and_wait("again")).text == "You said: again"
+    with pytest.raises(EnvironmentInUseError):
+        await stage.runtime.delete_environment(made)
 
 
 # --- deleting ------------------------------------------------------------------------------------------------------

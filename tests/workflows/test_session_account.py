@@ -11,6 +11,7 @@ from sojourn.types import (
     AgentVersion,
     Budget,
     CustomTool,
+    EnvironmentDefinition,
     RollOver,
     SessionNotFoundError,
     SessionStateError,
@@ -23,6 +24,13 @@ from sojourn.types import (
 from sojourn.types.id import DeploymentId
 
 LOOK = CustomTool(name="look", description="Look.", input_schema={"type": "object"})
+
+
+@pytest.fixture
+async def stage(stage: Any) -> Any:
+    """The stage with an environment."""
+    await stage.runtime.create_environment(EnvironmentDefinition(name="one"), environment_id="env_1")
+    return stage
 
 
 @pytest.fixture

@@ -5,13 +5,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
 from temporalio.worker import WorkerDeploymentConfig
 
 from sojourn.activities.model import ModelRequest
 from sojourn.client import connect_client
 from sojourn.client.deployment import current_version, list_deployments, move_sessions, set_current_version
+from sojourn.client.key import KeyStore
 from sojourn.testing import ScriptedCall, ScriptedTurn, last_text
-from sojourn.types import ConflictError, NotFoundError, PermissionPolicy, ServerNotReadyError
+from sojourn.types import (
+    ConflictError,
+    EnvironmentChange,
+    EnvironmentDefinition,
+    NotFoundError,
+    PermissionPolicy,
+    ServerNotReadyError,
+)
+from sojourn.types.id import key_workflow_id
 from sojourn.worker import EmbeddedServer, SojournWorker, Versioning, WorkerOptions, deployment_config
 
 if TYPE_CHECKING:
@@ -184,6 +195,10 @@ async def test_a_version_drains_when_its_sessions_have_moved_though_their_agent_
 ) -> None:
     first = await pinned.start("v1")
     await pinned.set_current("v1")
+    environment = await stage.runtime.create_environment(EnvironmentDefinition(name="lasting"))
+    environment = await stage.runtime.update_environment(environment, EnvironmentChange(description="of v1"))
+    key = await KeyStore(stage.client, task_queue=stage.task_queue).create("lasting", owner=stage.owner)
+    await _begun(stage.client, key_workflow_id(key.info.id))
     probe = await pinned.session()
     await pinned.says(probe, "v1")
     agent = stage.runtime.agent((await probe.session.info()).agent_id)
@@ -196,6 +211,16 @@ async def test_a_version_drains_when_its_sessions_have_moved_though_their_agent_
 
     changed = (await agent.get()).definition.model_copy(update={"system": "changed"})
     assert (await agent.update(changed)).version == 2
+    assert (await stage.runtime.archive_environment(environment)).description == "of v1"
+
+
+async def _begun(client: Client, workflow_id: str) -> None:
+    """Wait until a worker has had the workflow."""
+    events = client.get_workflow_handle(workflow_id).fetch_history_events(wait_new_event=True)
+    async with asyncio.timeout(30):
+        async for event in events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                return
 
 
 async def test_unversioned_sessions_go_on_under_a_version(rollout: Rollout) -> None:

@@ -1,6 +1,7 @@
 """Environments: one workflow each, read from its memo."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -90,9 +91,19 @@ class EnvironmentStore:
         try:
             async with asyncio.timeout(_AT_ONCE.total_seconds()):
                 await self._start(environment, workspace)
+        except EnvironmentExistsError:
+            await self._give_back(definition.name, id, workspace)
+            raise
         except TimeoutError:
             raise ServerUnavailableError(self._address) from None
         return environment
+
+    async def _give_back(self, name: str, environment_id: EnvironmentId, workspace: str) -> None:
+        """Set a name free that was taken for an id which turned out to be another environment's."""
+        with suppress(EnvironmentNotFoundError):
+            if (await self.get(environment_id, workspace=workspace)).name == name:
+                return
+        await self._names.release(name, environment_id, workspace=workspace)
 
     async def _start(self, environment: Environment, workspace: str) -> None:
         with translated(self._address, taken=EnvironmentExistsError(environment.id)):

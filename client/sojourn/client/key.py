@@ -211,8 +211,9 @@ class KeyStore:
 def _record(
     token: KeyToken, name: str, owner: Owner, scopes: tuple[str, ...], expires_in: timedelta | None
 ) -> KeyRecord:
-    if not scopes or (unknown := sorted(set(scopes) - set(SCOPES))):
-        told = f"scope {unknown[0]!r} is none" if scopes else "a key needs a scope"
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        told = f"scope {unknown[0]!r} is none" if unknown else "a key needs a scope"
         raise InvalidRequestError(f"{told}; use {', '.join(SCOPES)}", param="scopes")
     if expires_in is not None and not timedelta(0) < expires_in <= MAX_LIFE:
         raise InvalidRequestError(f"a key holds for up to {MAX_LIFE.days} days, not {expires_in}", param="expires_in")

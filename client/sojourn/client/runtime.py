@@ -186,13 +186,15 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
-            environment_id: The environment it belongs to, for lists.
+            environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
             AgentNotFoundError: There is no such agent in the workspace.
+            EnvironmentArchivedError: It takes no new sessions.
+            EnvironmentNotFoundError: There is no such environment in the workspace.
             InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
                 known price of the model (``code`` is ``model_not_budgetable``).
             SessionExistsError: The id is taken.
@@ -213,7 +215,7 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
             session_id=check_session_id(session_id) if session_id is not None else None,
             initial_events=initial_events,
             roll_over=roll_over or RollOver(),
-            environment_id=EnvironmentId(environment_id) if environment_id is not None else None,
+            environment_id=await self._admitted(environment_id, owner),
             deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
             budget=budget,
         )
