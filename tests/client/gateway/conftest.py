@@ -42,6 +42,8 @@ class ServedGateway:
     """With the key ``ada``."""
     sdk: anthropic.AsyncAnthropic
     """The official SDK, with the key ``ada`` and without retries of its own."""
+    environment: str
+    """Id of an environment."""
 
     def client(self, key: str) -> httpx.AsyncClient:
         """Another client, which its user closes; ``ada`` and ``eve`` have workspaces of their own."""
@@ -82,7 +84,7 @@ async def served(stage: Any, options: GatewayOptions | None = None) -> AsyncGene
                 http_client=httpx2.AsyncClient(timeout=60),
             ) as sdk,
         ):
-            yield ServedGateway(url, stage, gateway, http, sdk)
+            yield ServedGateway(url, stage, gateway, http, sdk, "env_test")
     finally:
         server.should_exit = True
         await task
