@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse
 
 from sojourn.types import (
+    CheckpointError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
+    ServerNotReadyError,
     SessionBusyError,
     SojournError,
 )
 from sojourn.types.error import (
     AgentArchivedError,
+    EnvironmentArchivedError,
     SessionClosedError,
     SessionStateError,
     ToolCallNotFoundError,
@@ -34,7 +37,17 @@ _TYPES = {
 
 # What the official server answers with 400 though the request would be right at another time (§2.1, §3.4): the SDK
 # repeats a 409 twice, and none of these gets better by that.
-_WRONG_NOW = (AgentArchivedError, SessionClosedError, SessionStateError, ToolCallNotFoundError, ToolCallSettledError)
+_WRONG_NOW = (
+    AgentArchivedError,
+    EnvironmentArchivedError,
+    SessionClosedError,
+    SessionStateError,
+    ToolCallNotFoundError,
+    ToolCallSettledError,
+)
+
+# Broken, and will be until somebody mends it.
+_LASTING = (CheckpointError, ServerNotReadyError)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (
@@ -95,4 +108,6 @@ def _status(error: SojournError) -> int:
 
 
 def _headers(error: SojournError) -> dict[str, str]:
-    return {"retry-after": "1"} if isinstance(error, SessionBusyError) else {}
+    if isinstance(error, SessionBusyError):
+        return {"retry-after": "1"}
+    return {"x-should-retry": "false"} if isinstance(error, _LASTING) else {}

@@ -16,6 +16,7 @@ import uvicorn
 from sojourn.gateway import Gateway, GatewayOptions, create_app
 from sojourn.gateway.error import GatewayError
 from sojourn.gateway.principal import SCOPES, Principal
+from sojourn.types.environment import EnvironmentDefinition
 
 
 class TableAuthenticator:
@@ -84,7 +85,8 @@ async def served(stage: Any, options: GatewayOptions | None = None) -> AsyncGene
                 http_client=httpx2.AsyncClient(timeout=60),
             ) as sdk,
         ):
-            yield ServedGateway(url, stage, gateway, http, sdk, "env_test")
+            environment = await stage.runtime.create_environment(EnvironmentDefinition(name="test"))
+            yield ServedGateway(url, stage, gateway, http, sdk, environment.id)
     finally:
         server.should_exit = True
         await task

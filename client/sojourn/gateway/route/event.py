@@ -3,6 +3,7 @@
 from sojourn.gateway.endpoint import Call, Endpoint
 from sojourn.gateway.error import GatewayError
 from sojourn.gateway.resend import send_once
+from sojourn.gateway.translation import thread_id, translated
 from sojourn.gateway.wire.send import (
     SendCustomToolResult,
     SendEvents,
@@ -11,9 +12,8 @@ from sojourn.gateway.wire.send import (
     SendSystemMessage,
     SendToolResult,
     SentEvents,
-    sent,
 )
-from sojourn.types import InvalidRequestError, UserEvent
+from sojourn.types import InvalidRequestError, SessionId, UserEvent
 
 
 async def send(call: Call[SendEvents, None]) -> SentEvents:
@@ -21,7 +21,8 @@ async def send(call: Call[SendEvents, None]) -> SentEvents:
     events = _stored(call.body, session_id)
     await _check_waiting(call, session_id)
     done = await send_once(call, session_id, events)
-    return SentEvents(data=tuple(sent(event) for event in done))
+    # Checked again, because there are events that nobody can send.
+    return SentEvents.model_validate({"data": [translated(event) for event in done]})
 
 
 def _stored(body: SendEvents, session_id: str) -> list[UserEvent]:
@@ -38,8 +39,7 @@ def _stored(body: SendEvents, session_id: str) -> list[UserEvent]:
 
 
 def _check_thread(event: SendInterrupt, session_id: str, path: str) -> None:
-    primary = f"sthr_{session_id.removeprefix('sesn_')}"
-    if event.session_thread_id not in (None, primary):
+    if event.session_thread_id not in (None, thread_id(SessionId(session_id))):
         raise InvalidRequestError(
             f"{path}: no thread {event.session_thread_id!r} in the session; leave it out", param=path
         )

@@ -31,7 +31,6 @@ from sojourn.types import (
     InvalidRequestError,
     SessionExistsError,
     SessionSnapshot,
-    SessionStateError,
     SessionStatus,
     UpdateSessionInput,
 )
@@ -183,26 +182,15 @@ async def archive(call: Call[None, None]) -> Session:
     id = call.path["session_id"]
     now = await call.runtime.session_snapshot(id, owner=call.owner)
     if now.info.status is not SessionStatus.ARCHIVED:
-        _refuse_running(now, "archived")
-        await call.runtime.archive(id, owner=call.owner)
+        await call.runtime.archive(id, only_if_idle=True, owner=call.owner)
         now = await call.runtime.session_snapshot(id, owner=call.owner)
     return wire_session(now, call.models)
 
 
 async def delete(call: Call[None, None]) -> DeletedSession:
     id = call.path["session_id"]
-    now = await call.runtime.session_snapshot(id, owner=call.owner)
-    _refuse_running(now, "deleted")
-    await call.runtime.delete_session(id, owner=call.owner)
+    await call.runtime.delete_session(id, only_if_idle=True, owner=call.owner)
     return DeletedSession(id=id)
-
-
-def _refuse_running(now: SessionSnapshot, what: str) -> None:
-    if now.info.status in (SessionStatus.RUNNING, SessionStatus.RESCHEDULING):
-        raise SessionStateError(
-            f"session {now.info.id!r} is {now.info.status.value} and cannot be {what}; wait until it is idle"
-            " or send a user.interrupt"
-        )
 
 
 async def pause(call: Call[None, None]) -> Session:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sojourn.gateway.wire.usage import CumulativeUsage, Money, cumulative
 from sojourn.types import Budget, SessionAccount
 from sojourn.types.account import MICROCENTS_PER_CENT
 from sojourn.types.wire import Wire
@@ -34,51 +35,10 @@ def wire_budget(budget: Budget | None) -> BudgetLimit | None:
     return BudgetLimit(type="limit", max_list_cost=cost)
 
 
-class CacheCreation(Wire):
-    """Tokens written to the provider's cache, by how long they stay."""
-
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
-
-
-class ListCost(Wire):
-    """An amount in whole US cents, rounded down."""
-
-    amount: str
-    currency: Literal["USD"] = "USD"
-
-
-class ServerToolUse(Wire):
-    """Calls of web tools."""
-
-    web_search_requests: int = 0
-    web_fetch_requests: int = 0
-
-
-class SessionUsage(Wire):
-    """What a session has used."""
-
-    input_tokens: int
-    """Without those read from the cache or written to it."""
-    output_tokens: int
-    cache_read_input_tokens: int
-    cache_creation: CacheCreation
-    list_cost: ListCost | None
-    """``None`` if it is not known."""
-    active_seconds: float
-    server_tool_use: ServerToolUse = ServerToolUse()
-
-
-def wire_usage(account: SessionAccount) -> SessionUsage:
-    """An account's tokens as replies show them."""
-    usage = account.usage
-    cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+def wire_usage(account: SessionAccount) -> CumulativeUsage:
+    """What a session has used, as replies show it."""
     cost = account.cost_microcents
-    return SessionUsage(
-        input_tokens=max(usage.input_tokens - cached, 0),
-        output_tokens=usage.output_tokens,
-        cache_read_input_tokens=usage.cache_read_input_tokens,
-        cache_creation=CacheCreation(ephemeral_5m_input_tokens=usage.cache_creation_input_tokens),
-        list_cost=ListCost(amount=str(cost // MICROCENTS_PER_CENT)) if cost is not None else None,
-        active_seconds=account.active_seconds,
-    )
+    # Whole cents, rounded down: what is shown has been spent.
+    money = Money(amount=str(cost // MICROCENTS_PER_CENT)) if cost is not None else None
+    used = cumulative(account.usage)
+    return used.model_copy(update={"list_cost": money, "active_seconds": account.active_seconds})

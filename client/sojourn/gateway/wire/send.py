@@ -3,11 +3,11 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sojourn.gateway.wire import event
 from sojourn.gateway.wire.fault import fault
 from sojourn.types import (
     Base64Source,
@@ -20,7 +20,6 @@ from sojourn.types import (
     SearchResultBlock,
     TextBlock,
     UserCustomToolResult,
-    UserEvent,
     UserInterrupt,
     UserMessage,
     UserToolConfirmation,
@@ -200,7 +199,7 @@ class SendEvents(Wire):
 
     @model_validator(mode="after")
     def _distinct(self) -> "SendEvents":
-        ids = [event.id for event in self.events]
+        ids = [each.id for each in self.events]
         for place, id in enumerate(ids):
             if id is not None and id in ids[:place]:
                 raise fault("events", place, "id", message=f"{id!r} is there twice; leave ids out to get new ones")
@@ -208,7 +207,7 @@ class SendEvents(Wire):
 
     @model_validator(mode="after")
     def _system_last(self) -> "SendEvents":
-        places = [place for place, event in enumerate(self.events) if isinstance(event, SendSystemMessage)]
+        places = [place for place, each in enumerate(self.events) if isinstance(each, SendSystemMessage)]
         if len(places) > 1:
             raise fault("events", places[1], "type", message="one system.message in a request; join them")
         if not places or len(self.events) == 1:
@@ -224,86 +223,17 @@ class SendEvents(Wire):
 InitialEvent = Annotated[SendMessage | SendOutcome, Field(discriminator="type")]
 
 
-class Sent(Wire):
-    """What all stored events have."""
-
-    id: str
-    processed_at: datetime | None = None
-    """``None``: it waits for its turn. The stream and the list tell when it was taken up."""
-
-
-class SentMessage(Sent):
-    """See `SendMessage`."""
-
-    type: Literal["user.message"] = "user.message"
-    content: tuple[MessageBlock, ...]
-
-
-class SentInterrupt(Sent):
-    """See `SendInterrupt`."""
-
-    type: Literal["user.interrupt"] = "user.interrupt"
-    session_thread_id: str | None = None
-
-
-class SentToolConfirmation(Sent):
-    """See `SendToolConfirmation`."""
-
-    type: Literal["user.tool_confirmation"] = "user.tool_confirmation"
-    tool_use_id: str
-    result: Literal["allow", "deny"]
-    deny_message: str | None = None
-    session_thread_id: str | None = None
-
-
-class SentCustomToolResult(Sent):
-    """See `SendCustomToolResult`."""
-
-    type: Literal["user.custom_tool_result"] = "user.custom_tool_result"
-    custom_tool_use_id: str
-    content: tuple[ContentBlock, ...]
-    is_error: bool
-    session_thread_id: str | None = None
-
-
-class SentSystemMessage(Sent):
-    """See `SendSystemMessage`."""
-
-    type: Literal["system.message"] = "system.message"
-    content: tuple[TextBlock, ...]
-
-
 SentEvent = Annotated[
-    SentMessage | SentInterrupt | SentToolConfirmation | SentCustomToolResult | SentSystemMessage,
+    event.UserMessage
+    | event.UserInterrupt
+    | event.UserToolConfirmation
+    | event.UserCustomToolResult
+    | event.SystemMessage,
     Field(discriminator="type"),
 ]
 
 
 class SentEvents(Wire):
-    """The events as they were stored."""
+    """The events as they were stored. Streams and lists tell when each was taken up."""
 
     data: tuple[SentEvent, ...]
-
-
-def sent(event: UserEvent) -> SentEvent:
-    """A stored event as the reply shows it."""
-    match event:
-        case UserMessage():
-            return SentMessage(id=event.id, content=event.content)
-        case UserInterrupt():
-            return SentInterrupt(id=event.id)
-        case UserToolConfirmation():
-            return SentToolConfirmation(
-                id=event.id, tool_use_id=event.tool_use_id, result=event.result, deny_message=event.deny_message
-            )
-        case UserCustomToolResult():
-            return SentCustomToolResult(
-                id=event.id,
-                custom_tool_use_id=event.custom_tool_use_id,
-                content=event.content,
-                is_error=event.is_error,
-            )
-        case StoredSystemMessage():
-            return SentSystemMessage(id=event.id, content=event.content)
-        case _:
-            raise ValueError(f"{event.type} cannot have been sent")

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from sojourn.gateway.wire.account import BudgetLimit, SessionUsage, wire_budget, wire_usage
+from sojourn.gateway.wire.account import BudgetLimit, wire_budget, wire_usage
 from sojourn.gateway.wire.agent import AgentSnapshot, MetadataPatch, System, snapshot
 from sojourn.gateway.wire.fault import NoneYet, NotYet
 from sojourn.gateway.wire.model import ModelField, ModelNames
 from sojourn.gateway.wire.send import InitialEvent
 from sojourn.gateway.wire.tool import Servers, Skills, Tools, check_tools
+from sojourn.gateway.wire.usage import CumulativeUsage
 from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, SessionSnapshot, SessionStatus
 from sojourn.types.session import Title
 from sojourn.types.wire import Metadata, Wire
@@ -125,7 +126,7 @@ class Session(Wire):
     vault_ids: tuple[()] = ()
     outcome_evaluations: tuple[()] = ()
     budget: BudgetLimit | None
-    usage: SessionUsage
+    usage: CumulativeUsage
     stats: Stats
     deployment_id: str | None
     created_at: datetime
