@@ -205,6 +205,8 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
         version = pinned or await self._agents.get(agent_id, workspace=owner.workspace)
         if version.archived_at is not None:
             raise AgentArchivedError(agent_id)
+        if environment_id is not None:
+            await self._environments.admit(EnvironmentId(environment_id), workspace=owner.workspace)
         started = await self._sessions.start(
             version,
             owner=owner,

@@ -61,7 +61,7 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult, ExportState
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, derived_event_id, new_session_id, workflow_id
 from sojourn.types.name import (
     ACCOUNT_MEMO,
     AGENT_ATTRIBUTE,
@@ -75,6 +75,7 @@ from sojourn.types.name import (
     NO_STOP_REASON,
     QUEUED_MEMO,
     SESSION_WORKFLOW,
+    START_MEMO,
     STATUS_ATTRIBUTE,
     STOP_REASON_ATTRIBUTE,
     TITLE_MEMO,
@@ -163,7 +164,7 @@ class SessionStore:
         check_definition(agent.definition)
         check_environment(environment)
         await check_budget(agent.definition, budget)
-        events = check_events(initial_events)
+        events = check_events(initial_events if session_id is None else _fixed(session_id, initial_events))
         try:
             input = SessionInput(
                 session_id=session_id or new_session_id(),
@@ -184,12 +185,48 @@ class SessionStore:
         # The server would take the id again, once it has forgotten the session.
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
             raise SessionExistsError(session_id)
-        run_id = await self._start(input, events)
+        if session_id and events:
+            run_id = await self._start_once(input, events)
+        else:
+            run_id = await self._start(input, events)
         self._spending.started(workflow_id(owner.workspace, input.session_id), budget)
         self._remember(workflow_id(owner.workspace, input.session_id), owner, run_id=run_id)
         return input.session_id
 
-    async def _start(self, input: SessionInput, events: list[UserEvent]) -> str:
+    async def _start_once(self, input: SessionInput, events: list[UserEvent]) -> str:
+        """Start a session under an id that somebody else may take at the same time.
+
+        The server starts a workflow with a signal or, if it is there, signals it, and does not say which. So the start
+        is marked; and if it was not this one, the events had the ids of the other's, and are not taken twice.
+        """
+        id, taken = workflow_id(input.owner.workspace, input.session_id), SessionExistsError(input.session_id)
+        if await self._start_mark(id) is not None:
+            raise taken
+        mark = uuid.uuid4().hex
+        run_id = await self._start(input, events, {START_MEMO: mark})
+        if await self._start_mark(id) not in (mark, ""):
+            raise taken
+        return run_id
+
+    async def _start_mark(self, workflow_id: str) -> str | None:
+        """Who started the workflow; empty if it does not tell, and ``None`` if there is none."""
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+        )
+        try:
+            described = await self._client.workflow_service.describe_workflow_execution(
+                request, retry=True, timeout=_AT_ONCE
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            with translated(self._address):
+                raise
+        return await memo(self._client, described.workflow_execution_info, START_MEMO, str) or ""
+
+    async def _start(
+        self, input: SessionInput, events: list[UserEvent], more_memo: Mapping[str, object] | None = None
+    ) -> str:
         signal = UserEvents(sent=tuple(events))
         await check_size(self._client, signal)
         starts = any(event.type == "user.message" for event in events)
@@ -202,7 +239,7 @@ class SessionStore:
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_attributes(input, status),
-                memo=_memo(input),
+                memo={**_memo(input), **(more_memo or {})},
                 task_timeout=TASK_TIMEOUT,
                 static_summary=input.title or f"session of {input.agent.name}",
                 start_signal=USER_EVENTS_SIGNAL if events else None,
@@ -512,6 +549,12 @@ def _news(calls: OpenCalls, events: list[UserEvent]) -> list[UserEvent]:
 
 def _is_past(reader: ChainReader, located: Located) -> bool:
     return reader.run_id != located.run_id or reader.event_id >= located.history_length
+
+
+def _fixed(session_id: SessionId, events: Sequence[UserEvent]) -> list[UserEvent]:
+    """The first events of a session with ids that follow from its own: starting it again sends nothing new."""
+    ids = [derived_event_id(session_id, f"initial/{place}") for place in range(len(events))]
+    return [each if each.id else each.model_copy(update={"id": id}) for each, id in zip(events, ids, strict=True)]
 
 
 def _memo(input: SessionInput) -> dict[str, object]:

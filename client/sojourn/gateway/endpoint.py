@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from sojourn.gateway.limit import RateLimiter
 from sojourn.gateway.principal import Principal, Scope
+from sojourn.gateway.recent import RecentRequests
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner
 
@@ -49,6 +50,7 @@ class Gateway:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is told to stop; open streams then end."""
     limiter: RateLimiter = field(default_factory=RateLimiter)
+    recent: RecentRequests = field(default_factory=RecentRequests)
 
 
 @dataclass(frozen=True)

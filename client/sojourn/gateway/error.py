@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse
 
 from sojourn.types import (
+    CheckpointError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
+    ServerNotReadyError,
     SessionBusyError,
     SojournError,
 )
@@ -43,6 +45,9 @@ _WRONG_NOW = (
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
+
+# Broken, and will be until somebody mends it.
+_LASTING = (CheckpointError, ServerNotReadyError)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (
@@ -103,4 +108,6 @@ def _status(error: SojournError) -> int:
 
 
 def _headers(error: SojournError) -> dict[str, str]:
-    return {"retry-after": "1"} if isinstance(error, SessionBusyError) else {}
+    if isinstance(error, SessionBusyError):
+        return {"retry-after": "1"}
+    return {"x-should-retry": "false"} if isinstance(error, _LASTING) else {}

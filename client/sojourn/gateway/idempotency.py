@@ -7,7 +7,6 @@ last of that row holds. So equal requests make things of their own, and a retry 
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -23,8 +22,6 @@ _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-6964656d706f")
 
 BUCKET_SECONDS = 600
 """As long as the SDKs wait for an answer: a retry comes within this or the next stretch of time."""
-
-_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -99,18 +96,20 @@ async def _keyed(call: Call[Any, Any], creation: Creation[T], key: str) -> T:
 class _Row(Generic[T]):
     """The ids that equal requests of one stretch of time take, one after the other."""
 
-    # How many ids of a row this process has seen taken. A hint only: other processes take some too.
-    _seen: OrderedDict[UUID, int] = OrderedDict()
-
     def __init__(self, call: Call[Any, Any], creation: Creation[T], *, back: int = 0) -> None:
         self._call = call
         self._creation = creation
+        self._recent = call.gateway.recent
         bucket = int(time.time() // BUCKET_SECONDS) - back
-        self._base = derived(call, "row", call.principal.key_id, call.body_digest, str(bucket))
+        self._request = derived(call, "create", call.principal.key_id, call.body_digest)
+        self._base = uuid5(self._request, str(bucket))
 
     async def next(self) -> T:
         """Make the thing under the first id that is free."""
-        number = self._seen.get(self._base, 0)
+        return await self._recent.fly(self._request, self._make_next)
+
+    async def _make_next(self) -> T:
+        number = self._recent.rows.get(self._base) or 0
         while True:
             try:
                 made = await self._creation.make(self._id(number))
@@ -125,44 +124,39 @@ class _Row(Generic[T]):
 
     async def last(self) -> T:
         """What the last taken id of this row or the row before holds; makes the thing if there is none."""
+        await self._recent.landed(self._request)
         for row in (self, _Row(self._call, self._creation, back=1)):
-            if (found := await row._newest()) is not None:
-                return found
+            if (number := await row._free(0)) > 0:
+                return await self._creation.find(row._id(number - 1))
         try:
             return await self._creation.make(self._id(0))
         except self._creation.taken:
             return await self._creation.find(self._id(0))
 
-    async def _newest(self) -> T | None:
-        number = max(await self._free(self._seen.get(self._base, 0)) - 1, 0)
-        return await self._found(number)
-
     async def _free(self, number: int) -> int:
         """The first id from ``number`` on that is free, found in steps that double."""
-        low, step = number, 1
-        while await self._found(low + step - 1) is not None:
+        low, step = max(number, self._recent.rows.get(self._base) or 0), 1
+        while await self._is_taken(low + step - 1):
             low, step = low + step, step * 2
         high = low + step - 1
         while low < high:
             middle = (low + high) // 2
-            if await self._found(middle) is not None:
+            if await self._is_taken(middle):
                 low = middle + 1
             else:
                 high = middle
         self._note(low)
         return low
 
-    async def _found(self, number: int) -> T | None:
+    async def _is_taken(self, number: int) -> bool:
         try:
-            return await self._creation.find(self._id(number))
+            await self._creation.find(self._id(number))
         except NotFoundError:
-            return None
+            return False
+        return True
 
     def _id(self, number: int) -> str:
         return self._creation.prefix + uuid5(self._base, str(number)).hex
 
     def _note(self, number: int) -> None:
-        self._seen[self._base] = max(number, self._seen.get(self._base, 0))
-        self._seen.move_to_end(self._base)
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
+        self._recent.rows.put(self._base, max(number, self._recent.rows.get(self._base) or 0))

@@ -67,6 +67,9 @@ def _path(error: ErrorDetails, data: object) -> str:
         if arrived and _is_variant(node, part, last=place == len(location) - 1, missing=error["type"] == "missing"):
             arrived = False
             continue
+        if place and not isinstance(node, dict | list):
+            # A short form, such as text for an object: what is wrong inside is wrong with the whole.
+            break
         parts.append(str(part)[:_LONGEST_PART])
         node, arrived = _inside(node, part), True
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):

@@ -16,6 +16,7 @@ import uvicorn
 from sojourn.gateway import Gateway, GatewayOptions, create_app
 from sojourn.gateway.error import GatewayError
 from sojourn.gateway.principal import SCOPES, Principal
+from sojourn.types.environment import EnvironmentDefinition
 
 
 class TableAuthenticator:
@@ -42,6 +43,8 @@ class ServedGateway:
     """With the key ``ada``."""
     sdk: anthropic.AsyncAnthropic
     """The official SDK, with the key ``ada`` and without retries of its own."""
+    environment: str
+    """Id of an environment."""
 
     def client(self, key: str) -> httpx.AsyncClient:
         """Another client, which its user closes; ``ada`` and ``eve`` have workspaces of their own."""
@@ -82,7 +85,8 @@ async def served(stage: Any, options: GatewayOptions | None = None) -> AsyncGene
                 http_client=httpx2.AsyncClient(timeout=60),
             ) as sdk,
         ):
-            yield ServedGateway(url, stage, gateway, http, sdk)
+            environment = await stage.runtime.create_environment(EnvironmentDefinition(name="test"))
+            yield ServedGateway(url, stage, gateway, http, sdk, environment.id)
     finally:
         server.should_exit = True
         await task

@@ -1,0 +1,44 @@
+"""Money, tokens and time of a session (Managed Agents API §1.3, §3.5)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sojourn.gateway.wire.usage import CumulativeUsage, Money, cumulative
+from sojourn.types import Budget, SessionAccount
+from sojourn.types.account import MICROCENTS_PER_CENT
+from sojourn.types.wire import Wire
+
+
+class MaxCost(Wire):
+    """An amount in whole US cents."""
+
+    amount: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
+    currency: Literal["USD"]
+
+
+class BudgetLimit(Wire):
+    """The most that a session may cost at list price."""
+
+    type: Literal["limit"]
+    max_list_cost: MaxCost
+
+    def stored(self) -> Budget:
+        return Budget(max_list_cost_cents=int(self.max_list_cost.amount))
+
+
+def wire_budget(budget: Budget | None) -> BudgetLimit | None:
+    """A budget as replies show it."""
+    if budget is None:
+        return None
+    cost = MaxCost(amount=str(budget.max_list_cost_cents), currency="USD")
+    return BudgetLimit(type="limit", max_list_cost=cost)
+
+
+def wire_usage(account: SessionAccount) -> CumulativeUsage:
+    """What a session has used, as replies show it."""
+    cost = account.cost_microcents
+    # Whole cents, rounded down: what is shown has been spent.
+    money = Money(amount=str(cost // MICROCENTS_PER_CENT)) if cost is not None else None
+    used = cumulative(account.usage)
+    return used.model_copy(update={"list_cost": money, "active_seconds": account.active_seconds})
