@@ -21,9 +21,9 @@ from sojourn.client.handle import SessionHandle
 from sojourn.client.listing import ALWAYS, CreatedRange, Page
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
-from sojourn.client.poll import PollBudget
+from sojourn.client.poll import LONG_POLLS, PollBudget
 from sojourn.client.registry import Agent, AgentRegistry
-from sojourn.client.session import SessionStore
+from sojourn.client.session import LogEnd, SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
@@ -63,7 +63,7 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
     """
 
     def __init__(
-        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = 300
+        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = LONG_POLLS
     ) -> None:
         """Use a Temporal client that is connected with `sojourn.types.data_converter`.
 
@@ -95,7 +95,7 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
         task_queue: str = TASK_QUEUE,
         plugins: Sequence[Plugin] = (),
         sdk_runtime: Runtime | None = None,
-        long_polls: int = 300,
+        long_polls: int = LONG_POLLS,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Connect as Temporal's environment configuration says (see `connect_client`); arguments beat it.
 
@@ -435,6 +435,14 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
                     break
                 found.append(event)
         return found
+
+    async def log_end(self, session: Session, *, owner: Owner | None = None) -> LogEnd:
+        """How far the log goes now, and the agent that the session runs. Needs no worker.
+
+        Raises:
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        return await self._sessions.log_end(*self._session(session, owner))
 
     async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
         """End the turn in progress and keep what it has produced; queued messages go next."""

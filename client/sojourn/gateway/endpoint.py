@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sojourn.gateway.logbook import Logbooks
 from sojourn.gateway.principal import Principal, Scope
+from sojourn.gateway.sse import OpenStreams
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner
 
@@ -47,6 +49,8 @@ class Gateway:
     options: GatewayOptions = field(default_factory=GatewayOptions)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is told to stop; open streams then end."""
+    logbooks: Logbooks = field(default_factory=Logbooks)
+    streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 @dataclass(frozen=True)
