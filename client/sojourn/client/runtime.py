@@ -437,11 +437,7 @@ class AgentRuntime(AgentRegistry, EnvironmentRegistry):
         return found
 
     async def log_end(self, session: Session, *, owner: Owner | None = None) -> LogEnd:
-        """How far the log goes now, and the agent that the session runs. Needs no worker.
-
-        Raises:
-            SessionNotFoundError: There is none, or it is another owner's.
-        """
+        """How far the log goes now, and the agent that the session runs. Raises what `get_session` does."""
         return await self._sessions.log_end(*self._session(session, owner))
 
     async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
