@@ -13,6 +13,9 @@ from sojourn.types.chain import LONG_POLL
 SHORT_POLL = timedelta(milliseconds=100)
 LONGEST_PAUSE = timedelta(seconds=2)
 
+LONG_POLLS = 300
+"""For a process among several, at a server with its default limits."""
+
 
 class Poller(Protocol):
     """A reader of one session."""
@@ -30,7 +33,7 @@ class Poller(Protocol):
 class PollBudget:
     """Hands out long polls."""
 
-    def __init__(self, limit: int = 300) -> None:
+    def __init__(self, limit: int = LONG_POLLS) -> None:
         """Make a budget.
 
         Args:

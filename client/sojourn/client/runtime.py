@@ -19,10 +19,10 @@ from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
 from sojourn.client.log import SessionLogs
 from sojourn.client.outcome import TurnWatch
-from sojourn.client.poll import PollBudget
+from sojourn.client.poll import LONG_POLLS, PollBudget
 from sojourn.client.reading import Session, SessionReads
 from sojourn.client.registry import Agent
-from sojourn.client.session import SessionStore
+from sojourn.client.session import LogEnd, SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
@@ -58,7 +58,7 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
     """
 
     def __init__(
-        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = 300
+        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = LONG_POLLS
     ) -> None:
         """Use a Temporal client that is connected with `sojourn.types.data_converter`.
 
@@ -90,7 +90,7 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
         task_queue: str = TASK_QUEUE,
         plugins: Sequence[Plugin] = (),
         sdk_runtime: Runtime | None = None,
-        long_polls: int = 300,
+        long_polls: int = LONG_POLLS,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Connect as Temporal's environment configuration says (see `connect_client`); arguments beat it.
 
@@ -350,6 +350,10 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
                     break
                 found.append(event)
         return found
+
+    async def log_end(self, session: Session, *, owner: Owner | None = None) -> LogEnd:
+        """How far the log goes now, and the agent that the session runs. Raises what `get_session` does."""
+        return await self._sessions.log_end(*self._session(session, owner))
 
     async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
         """End the turn in progress and keep what it has produced; queued messages go next."""

@@ -127,6 +127,19 @@ class Located:
     """Whether a workflow task is running; signals that come meanwhile enter history after it."""
 
 
+@dataclass(frozen=True)
+class LogEnd:
+    """How far a session's log goes at this moment. Equal ends, equal logs."""
+
+    first_run_id: str
+    """Another one under the same session id is another session."""
+    run_id: str
+    history_length: int
+    status: SessionStatus
+    agent: AgentVersion
+    """What the session runs."""
+
+
 class SessionStore:
     """Reads and writes sessions. Only control needs a worker."""
 
@@ -261,6 +274,20 @@ class SessionStore:
             return run_id, 0
         located = await self.locate(session_id, owner)
         return located.run_id, located.history_length
+
+    async def log_end(self, session_id: SessionId, owner: Owner) -> LogEnd:
+        """How far the log goes; read it after that, and it goes at least so far.
+
+        Raises:
+            CheckpointError: The server has forgotten the latest run, and it is not in the archive.
+            SessionNotFoundError: There is none, or it is another owner's.
+        """
+        located = await self.locate(session_id, owner)
+        info, run_id = located.described, located.run_id
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
+            agent = await self._agents.of(located.workflow_id, run_id)
+        first_run_id = info.first_run_id if isinstance(info, WorkflowExecutionInfo) else run_id
+        return LogEnd(first_run_id, run_id, located.history_length, located.status, agent)
 
     async def locate(self, session_id: SessionId, owner: Owner) -> Located:
         """Find a session of this owner.

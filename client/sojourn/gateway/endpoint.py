@@ -13,6 +13,8 @@ from starlette.responses import Response
 from sojourn.gateway.limit import RateLimiter
 from sojourn.gateway.principal import Principal, Scope
 from sojourn.gateway.recent import RecentRequests
+from sojourn.gateway.logbook import Logbooks
+from sojourn.gateway.sse import OpenStreams
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner
 
@@ -51,6 +53,8 @@ class Gateway:
     """Set when the server is told to stop; open streams then end."""
     limiter: RateLimiter = field(default_factory=RateLimiter)
     recent: RecentRequests = field(default_factory=RecentRequests)
+    logbooks: Logbooks = field(default_factory=Logbooks)
+    streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Errors as the contract wants them: status, JSON body, headers (Managed Agents API §4.3, §4.4)."""
 
+import json
 from collections.abc import Mapping
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from sojourn.types import (
     CheckpointError,
@@ -87,17 +88,21 @@ def refusal(error: GatewayError | SojournError) -> GatewayError:
     return GatewayError(_status(error), str(error), code=str(code) if code else None, headers=_headers(error))
 
 
-def error_response(error: GatewayError, request_id: str) -> JSONResponse:
+def error_response(error: GatewayError, request_id: str) -> Response:
     """The response that tells it."""
+    headers = dict(error.headers)
+    if error.status == 409:
+        headers.setdefault("x-should-retry", "false")
+    return Response(error_body(error, request_id), error.status, headers, media_type="application/json")
+
+
+def error_body(error: GatewayError, request_id: str) -> str:
+    """The JSON that tells it."""
     kind = _TYPES.get(error.status, "api_error")
     told: dict[str, object] = {"type": kind, "message": error.message}
     if error.code is not None:
         told["details"] = {"error_code": error.code}
-    body = {"type": "error", "error": told, "request_id": request_id}
-    headers = dict(error.headers)
-    if error.status == 409:
-        headers.setdefault("x-should-retry", "false")
-    return JSONResponse(body, error.status, headers)
+    return json.dumps({"type": "error", "error": told, "request_id": request_id})
 
 
 def _status(error: SojournError) -> int:

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from sojourn.gateway.wire import event as wire
-from sojourn.gateway.wire.usage import cumulative, of_request
+from sojourn.gateway.wire.usage import Money, cumulative, of_request
 from sojourn.types import event as ours
+from sojourn.types.account import Budget
 from sojourn.types.id import SessionId
 from sojourn.types.permission import Permission
 from sojourn.types.session import RequiresAction
@@ -93,7 +94,8 @@ def translated(event: ours.SessionEvent) -> wire.WireEvent:
         case ours.SessionTerminated():
             return wire.SessionTerminated(id=id, processed_at=at, sojourn_status=event.status)
         case ours.SessionUsage():
-            return wire.SessionUsage(id=id, processed_at=at, usage=cumulative(event.usage))
+            usage = cumulative(event.usage, cost_microcents=event.cost_microcents, active_seconds=event.active_seconds)
+            return wire.SessionUsage(id=id, processed_at=at, usage=usage, budget=_budget(event.budget))
         case ours.SessionUpdated():
             return _updated(event)
         case ours.SessionErrorEvent():
@@ -140,13 +142,23 @@ def _outcome(event: ours.UserDefineOutcome) -> wire.UserDefineOutcome:
 
 
 def _updated(event: ours.SessionUpdated) -> wire.SessionUpdated:
-    return wire.SessionUpdated(
-        id=event.id,
-        processed_at=event.processed_at,
-        title=event.title,
-        metadata=event.metadata,
-        agent_version=event.agent_version,
+    kind = wire.SessionUnlimited if event.budget_removed else wire.SessionUpdated
+    return kind.model_validate(
+        {
+            "id": event.id,
+            "processed_at": event.processed_at,
+            "title": event.title,
+            "metadata": event.metadata,
+            "agent_version": event.agent_version,
+            "budget": _budget(event.budget),
+        }
     )
+
+
+def _budget(budget: Budget | None) -> wire.Budget | None:
+    if budget is None:
+        return None
+    return wire.Budget(max_list_cost=Money(amount=str(budget.max_list_cost_cents)))
 
 
 def _error(error: ours.ErrorDetail) -> wire.ErrorDetail:

@@ -20,6 +20,7 @@ from sojourn.types import (
     AgentThinking,
     AgentToolResult,
     AgentToolUse,
+    Budget,
     InvalidRequestError,
     SessionEvent,
     SystemMessage,
@@ -48,7 +49,7 @@ from sojourn.types.event import (
     UserDefineOutcome,
 )
 from sojourn.types.id import EventId, SessionId
-from sojourn.types.session import EndTurn, MaxTokens, Refusal, RequiresAction, SessionStatus
+from sojourn.types.session import BudgetReached, EndTurn, MaxTokens, Refusal, RequiresAction, SessionStatus
 from sojourn.types.usage import Usage
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -82,7 +83,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
         ]
     ),
 )
-_logs = st.lists(_events, max_size=25).map(lambda events: numbered(*events))
+logs = st.lists(_events, max_size=25).map(lambda events: numbered(*events))
 
 
 def _error(kind: str, ids: Sequence[EventId] = ()) -> ErrorDetail:
@@ -133,7 +134,7 @@ async def after(log: list[SessionEvent], place: Place | None, *, begin: int = 0)
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 def test_places_rise_strictly_in_the_order_of_sending(log: list[SessionEvent]) -> None:
     places = [shown.place for shown in whole(log)]
 
@@ -142,7 +143,7 @@ def test_places_rise_strictly_in_the_order_of_sending(log: list[SessionEvent]) -
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 async def test_a_stream_from_every_place_shows_exactly_the_rest(log: list[SessionEvent]) -> None:
     everything = whole(log)
 
@@ -152,7 +153,7 @@ async def test_a_stream_from_every_place_shows_exactly_the_rest(log: list[Sessio
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 async def test_a_live_stream_shows_all_that_is_new_wherever_it_begins(log: list[SessionEvent]) -> None:
     for begin in range(1, len(log)):
         shown = await after(log, None, begin=begin)
@@ -161,7 +162,7 @@ async def test_a_live_stream_shows_all_that_is_new_wherever_it_begins(log: list[
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 def test_every_idle_comes_right_behind_the_usage_and_the_idle_of_its_thread(log: list[SessionEvent]) -> None:
     shown = whole(log)
 
@@ -171,7 +172,7 @@ def test_every_idle_comes_right_behind_the_usage_and_the_idle_of_its_thread(log:
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 def test_every_event_has_an_id_and_only_messages_come_twice(log: list[SessionEvent]) -> None:
     """First without a time, then with one. (The generator repeats the ids of messages.)"""
     shown = whole(log)
@@ -188,7 +189,7 @@ def test_every_event_has_an_id_and_only_messages_come_twice(log: list[SessionEve
 
 
 @MANY
-@given(log=_logs)
+@given(log=logs)
 def test_every_event_is_one_of_the_contract_or_of_ours(log: list[SessionEvent]) -> None:
     """What is sent can be read again by its type alone, and the official SDK knows it."""
     for shown in whole(log):
@@ -289,6 +290,7 @@ def test_refused_messages_are_dealt_with_though_they_get_no_turn() -> None:
     [
         (EndTurn(), "end_turn", None),
         (MaxTokens(), "end_turn", None),
+        (BudgetReached(), "budget_reached", None),
         (Refusal(), "refusal", {"type": "refusal", "category": None, "explanation": None}),
         (RequiresAction(event_ids=(EventId("sevt_t"),)), "requires_action", None),
     ],
@@ -309,7 +311,13 @@ def test_the_counters_of_usage_do_not_overlap() -> None:
     end, usage = whole(
         numbered(
             ModelRequestEnd(model_request_start_id=EventId("sevt_s"), model_usage=used),
-            SessionUsage(usage=used, turn=Usage()),
+            SessionUsage(
+                usage=used,
+                turn=Usage(),
+                cost_microcents=2_999_999,
+                active_seconds=1.5,
+                budget=Budget(max_list_cost_cents=5),
+            ),
         )
     )
 
@@ -321,6 +329,8 @@ def test_the_counters_of_usage_do_not_overlap() -> None:
     }
     shown = usage.event.model_dump()["usage"]
     assert (shown["input_tokens"], shown["cache_read_input_tokens"]) == (10, 60)
+    assert (shown["list_cost"], shown["active_seconds"]) == ({"amount": "2", "currency": "USD"}, 1.5)
+    assert usage.event.model_dump()["budget"]["max_list_cost"] == {"amount": "5", "currency": "USD"}
     assert shown["cache_creation"] == {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 0}
 
 
@@ -355,7 +365,8 @@ _ALL: list[Event] = [
     SessionIdle(stop_reason=EndTurn()),
     SessionRescheduled(),
     SessionTerminated(status=SessionStatus.FAILED),
-    SessionUpdated(title="", metadata={}, agent_version=3),
+    SessionUpdated(title="", metadata={}, agent_version=3, budget=Budget(max_list_cost_cents=5)),
+    SessionUpdated(budget_removed=True),
     SessionUsage(usage=Usage(), turn=Usage()),
     *(SessionErrorEvent(error=_error(kind)) for kind in sorted(ERROR_TYPES)),
     ModelRequestStart(),
@@ -372,6 +383,15 @@ def test_the_official_sdk_finds_every_field_of_its_models(event: Event) -> None:
 
         missing = type(read).model_fields.keys() - fields.keys()
         assert missing <= ({"agent", "budget", "metadata", "title"} if isinstance(event, SessionUpdated) else set())
+
+
+def test_only_what_has_changed_is_told() -> None:
+    """A budget that was removed is told by a null, and one that stayed is not told at all."""
+    titled, removed = whole(numbered(SessionUpdated(title="new"), SessionUpdated(budget_removed=True)))
+
+    assert titled.event.model_dump().keys() == {"id", "type", "processed_at", "title"}
+    assert removed.event.model_dump().keys() == {"id", "type", "processed_at", "budget"}
+    assert removed.event.model_dump()["budget"] is None
 
 
 def test_every_kind_of_event_is_tried_above() -> None:

@@ -1,14 +1,16 @@
 """The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
 
 from sojourn.gateway.endpoint import Endpoint
-from sojourn.gateway.route import agent, environment, event, model, session
+from sojourn.gateway.route import agent, environment, event, event_log, model, session, thread
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
     *environment.ENDPOINTS,
     *event.ENDPOINTS,
+    *event_log.ENDPOINTS,
     *model.ENDPOINTS,
     *session.ENDPOINTS,
+    *thread.ENDPOINTS,
 )
 
 __all__ = ["ENDPOINTS"]

@@ -287,6 +287,13 @@ class SessionUpdated(WireEvent):
     metadata: Annotated[Metadata | None, Unset] = None
     agent_version: Annotated[int | None, Unset] = None
     """The session runs another agent from now on, as the session itself shows it. An addition of ours."""
+    budget: Annotated[Budget | None, Unset] = None
+
+
+class SessionUnlimited(SessionUpdated):
+    """The budget was removed: the one change that is told by a null."""
+
+    budget: Budget | None = None
 
 
 class RetryStatus(Wire):

@@ -1,5 +1,6 @@
 """Tokens on the wire."""
 
+from sojourn.types.account import MICROCENTS_PER_CENT
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Wire
 
@@ -35,7 +36,7 @@ class CumulativeUsage(Wire):
     cache_creation: CacheCreation = CacheCreation()
     list_cost: Money | None = None
     """``None`` while it is not known."""
-    active_seconds: float | None = None
+    active_seconds: float = 0
     server_tool_use: ServerToolUse = ServerToolUse()
 
 
@@ -48,14 +49,17 @@ class RequestUsage(Wire):
     cache_read_input_tokens: int = 0
 
 
-def cumulative(usage: Usage) -> CumulativeUsage:
-    """Tokens of a session, in the contract's shape."""
+def cumulative(usage: Usage, *, cost_microcents: int | None, active_seconds: float) -> CumulativeUsage:
+    """What a session has used, in the contract's shape; its cost in whole cents, rounded down."""
+    cents = cost_microcents // MICROCENTS_PER_CENT if cost_microcents is not None else None
     return CumulativeUsage(
         input_tokens=_uncached(usage),
         output_tokens=usage.output_tokens,
         cache_read_input_tokens=usage.cache_read_input_tokens,
         # Providers do not tell for how long, and five minutes is what they do unless asked.
         cache_creation=CacheCreation(ephemeral_5m_input_tokens=usage.cache_creation_input_tokens),
+        list_cost=Money(amount=str(cents)) if cents is not None else None,
+        active_seconds=active_seconds,
     )
 
 
