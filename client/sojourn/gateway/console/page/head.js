@@ -57,7 +57,7 @@ export class Head {
     show(
       this._actions,
       works && may("write") && act("interrupt", "Interrupt", () => this._view.interrupt(), { class: "danger", "aria-keyshortcuts": "Shift+X" }),
-      !over && may("write") && (held ? act("resume", "Resume", () => this._view.ask("resume"), { class: "primary" }) : act("pause", "Pause", () => this._view.ask("pause"))),
+      !over && state !== "queued" && may("write") && (held ? act("resume", "Resume", () => this._view.ask("resume"), { class: "primary" }) : act("pause", "Pause", () => this._view.ask("pause"))),
       act("raw", this._view.isRaw ? "Transcript" : "Events", () => this._view.toggleRaw()),
       this._temporal(session),
       this._menu,

@@ -213,7 +213,7 @@ export class SessionList {
   }
 
   _drawFoot(number) {
-    if (this._next === undefined) return show(this._foot, el("p", { class: "empty" }, "Loading…"));
+    if (this._next === undefined) return show(this._foot, this._failure.hidden && el("p", { class: "empty" }, "Loading…"));
     const more =
       this._next &&
       el("button", { type: "button", class: "quiet", on: { click: () => this._more() } }, this._search.value ? "Search further back" : "Show more");
@@ -234,5 +234,6 @@ export class SessionList {
   _fail(error) {
     this._failure.hidden = !error;
     this._failure.textContent = error ? errorText(error) : "";
+    if (error) this._draw();
   }
 }
