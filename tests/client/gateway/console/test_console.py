@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 from playwright.async_api import expect
 
 from sojourn.testing import ScriptedCall, ScriptedTurn
-from sojourn.types import CustomTool, PermissionPolicy, SessionStatus, UserCustomToolResult, UserToolConfirmation, text_of
+from sojourn.types import (
+    CustomTool,
+    PermissionPolicy,
+    SessionStatus,
+    UserCustomToolResult,
+    UserToolConfirmation,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from tests.client.gateway.console.conftest import Desk

@@ -32,7 +32,13 @@ export function update(item, node) {
 }
 
 const DRAW = {
-  user: (item) => el("article", { class: "item user", "aria-label": "You" }, el("div", { class: "text" }, item.text), time(item)),
+  user: (item) =>
+    el(
+      "article",
+      { class: "item user", "aria-label": "You" },
+      el("div", { class: "text" }, item.text),
+      item.isRefused ? el("p", { class: "cut" }, "Refused") : time(item),
+    ),
 
   agent: (item) =>
     el(

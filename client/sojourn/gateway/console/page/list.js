@@ -125,8 +125,8 @@ export class SessionList {
     const page = await this._page(filter, null);
     if (filter !== this._filter) return;
     const found = new Set(page.data.map((session) => session.id));
-    const oldest = page.next_page ? page.data.at(-1)?.created_at : "";
-    for (const [id, session] of this._sessions) if (session.created_at >= oldest && !found.has(id)) this._sessions.delete(id);
+    const oldest = page.next_page ? made(page.data.at(-1)) : 0;
+    for (const [id, session] of this._sessions) if (made(session) >= oldest && !found.has(id)) this._sessions.delete(id);
     this._learnAll(page.data);
     if (this._next === undefined || this._pages <= 1) {
       this._next = page.next_page;
@@ -166,7 +166,7 @@ export class SessionList {
     return [...this._sessions.values()]
       .filter((session) => this._filter.keeps(stateOf(session)))
       .filter((session) => !wanted || `${titleOf(session)}\n${session.id}`.toLowerCase().includes(wanted))
-      .sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
+      .sort((one, other) => made(other) - made(one));
   }
 
   _draw() {
@@ -236,4 +236,8 @@ export class SessionList {
     this._failure.textContent = error ? errorText(error) : "";
     if (error) this._draw();
   }
+}
+
+function made(session) {
+  return Date.parse(session.created_at);
 }
