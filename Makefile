@@ -15,6 +15,8 @@ demo: $(STAMP) ## Run the demonstration: no account, no key, no server needed
 	$(BIN)/sojourn demo
 
 test: $(STAMP) ## Run the tests, several at a time: most of them wait
+	@command -v chromium >/dev/null || \
+	  echo "note: no chromium, so the tests of the console are left out; on Debian: apt-get install chromium" >&2
 	$(BIN)/pytest -n 4 --dist worksteal
 
 format: $(STAMP) ## Format the code

@@ -13,7 +13,9 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-EXPECTED = {"types", "workflows", "activities", "testing", "worker", "client", "cli"}
+EXPECTED = {"types", "workflows", "activities", "testing", "worker", "client", "gateway", "cli"}
+PAGE = PurePosixPath("sojourn", "gateway", "console", "page")
+"""The one folder of files that are no Python: the console as browsers get it."""
 LIGHT = ["sojourn.types", "sojourn.workflows", "sojourn.client"]
 # What only extras bring: the packages above must not need any of it.
 EXTRAS = ["anthropic", "genai_prices", "google.genai", "griffe", "openai", "prompt_toolkit", "pydantic_ai"]
@@ -53,8 +55,12 @@ def check_files(wheel: Path) -> list[str]:
     packages = {file.parts[1] for file in inside if file.suffix == ".py" and len(file.parts) > 2}
 
     strays = [str(file) for file in files if file.parts[0] != "sojourn" and ".dist-info" not in file.parts[0]]
-    strays += [str(file) for file in inside if len(file.parts) == 2 or file.suffix not in {".py", ".typed"}]
+    code = [file for file in inside if file.parent != PAGE]
+    strays += [str(file) for file in code if len(file.parts) == 2 or file.suffix not in {".py", ".typed"}]
+    page = {file.name for file in inside if file.parent == PAGE}
+    written = {file.name for file in (REPOSITORY / "client" / PAGE).iterdir()}
     untyped = [name for name in packages if PurePosixPath("sojourn", name, "py.typed") not in inside]
+    assert page == written, f"files of the console that differ: {sorted(page ^ written)}"
     assert not strays, f"files that do not belong into the wheel: {strays}"
     assert not EXPECTED - packages, f"packages missing from the wheel: {sorted(EXPECTED - packages)}"
     assert not untyped, f"packages without py.typed: {sorted(untyped)}"

@@ -31,12 +31,10 @@ export class Conversation {
     if (event.type === "event_start") return this._startPreview(event.event);
     if (event.type === "event_delta") return this._growPreview(event);
     if (this._ids.has(event.id)) {
-      // A queued message comes a second time, stamped, when its turn begins.
-      if (event.processed_at && this.queued.delete(event.id)) {
-        this.events = [...this.events.filter((each) => each.id !== event.id), event];
-        this._apply(event);
-      }
-      return undefined;
+      // What waits in the queue comes a second time, stamped, when it is taken up. That is where it belongs.
+      if (!event.processed_at || !this._unstamped.delete(event.id)) return undefined;
+      this.queued.delete(event.id);
+      this.events = this.events.filter((each) => each.id !== event.id);
     }
     this._ids.add(event.id);
     this.events.push(event);
@@ -85,6 +83,7 @@ export class Conversation {
     this.paused = false;
     this.isOver = false;
     this.interrupting = false;
+    this._unstamped = new Set();
     this._calls = new Map();
     this._orphans = new Map();
     this._previews = new Map();
@@ -94,6 +93,7 @@ export class Conversation {
   }
 
   _apply(event) {
+    if (!event.processed_at) this._unstamped.add(event.id);
     if (CALLS.has(event.type)) return this._call(event);
     const apply = APPLY[event.type];
     if (apply) apply.call(this, event);
@@ -122,6 +122,14 @@ export class Conversation {
     const item = this._calls.get(id);
     if (item) Object.assign(item, part);
     else this._orphans.set(id, { ...this._orphans.get(id), ...part });
+  }
+
+  /** A message that gets no turn. */
+  _refused(id) {
+    const event = this.queued.get(id);
+    if (!event) return;
+    this.queued.delete(id);
+    this._add({ kind: "user", key: id, at: null, text: textOf(event.content), isRefused: true });
   }
 
   _startPreview({ type, id }) {
@@ -173,7 +181,7 @@ const APPLY = {
     this._add({ kind: "user", key: event.id, at: event.processed_at, text: textOf(event.content) });
   },
   "system.message"(event) {
-    this._note(event, "quiet", `Instructions: ${textOf(event.content)}`);
+    if (event.processed_at) this._note(event, "quiet", `Instructions: ${textOf(event.content)}`);
   },
   "user.define_outcome"(event) {
     this._note(event, "quiet", `Outcome wanted: ${event.description}`);
@@ -266,6 +274,7 @@ const APPLY = {
   },
   "session.error"(event) {
     const error = event.error ?? {};
+    for (const id of error.event_ids ?? []) this._refused(id);
     const next = NEXT[error.retry_status?.type] ?? "";
     this._note(event, error.retry_status?.type === "retrying" ? "warn" : "error", sentence(error.message ?? error.type ?? "Something failed"), { next });
   },

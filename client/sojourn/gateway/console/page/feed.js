@@ -77,7 +77,7 @@ export class Feed {
     this._sync();
     const node = this._nodes.get(item.key)?.node;
     node?.scrollIntoView({ block: "nearest" });
-    (node?.querySelector("button, textarea, input") ?? node)?.focus();
+    (node?.querySelector(".answer :is(button, textarea, input):enabled") ?? node)?.focus();
   }
 
   _moveDown() {

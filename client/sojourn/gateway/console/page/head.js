@@ -10,6 +10,7 @@ export class Head {
     this._api = api;
     this._view = view;
     this._said = "";
+    this._drawn = null;
     this._title = el("h1", { tabindex: "-1" });
     this._state = el("span", { class: "state" });
     this._facts = el("span", { class: "facts" });
@@ -29,9 +30,10 @@ export class Head {
     const state = this._stateNow(session, talk, isOverNow);
     const usage = talk.usage ?? session.usage ?? {};
     const title = "title" in talk.updates ? { ...session, title: talk.updates.title } : session;
-    const says = JSON.stringify([state, usage, title, session, talk.stopReason, this._view.isRaw]);
-    if (says === this._said) return;
+    const says = JSON.stringify([state, usage, talk.updates.title, this._view.isRaw]);
+    if (says === this._said && session === this._drawn) return;
     this._said = says;
+    this._drawn = session;
     this._title.textContent = titleOf(title);
     document.title = `${titleOf(title)} · sojourn`;
     this._state.className = `state ${state}`;
@@ -57,7 +59,7 @@ export class Head {
     show(
       this._actions,
       works && may("write") && act("interrupt", "Interrupt", () => this._view.interrupt(), { class: "danger", "aria-keyshortcuts": "Shift+X" }),
-      !over && may("write") && (held ? act("resume", "Resume", () => this._view.ask("resume"), { class: "primary" }) : act("pause", "Pause", () => this._view.ask("pause"))),
+      !over && state !== "queued" && may("write") && (held ? act("resume", "Resume", () => this._view.ask("resume"), { class: "primary" }) : act("pause", "Pause", () => this._view.ask("pause"))),
       act("raw", this._view.isRaw ? "Transcript" : "Events", () => this._view.toggleRaw()),
       this._temporal(session),
       this._menu,

@@ -32,7 +32,13 @@ export function update(item, node) {
 }
 
 const DRAW = {
-  user: (item) => el("article", { class: "item user", "aria-label": "You" }, el("div", { class: "text" }, item.text), time(item)),
+  user: (item) =>
+    el(
+      "article",
+      { class: "item user", "aria-label": "You" },
+      el("div", { class: "text" }, item.text),
+      item.isRefused ? el("p", { class: "cut" }, "Refused") : time(item),
+    ),
 
   agent: (item) =>
     el(
@@ -96,7 +102,9 @@ function callState(item, isOver) {
   if (item.confirmation?.result === "deny" || item.event.evaluated_permission === "deny") return ["denied", "Denied"];
   if (item.result?.is_error || item.answer?.is_error) return ["error", "Failed"];
   if (!isOpen(item)) return ["done", item.needs === "answer" ? "Answered" : "Done"];
-  return isOver ? ["denied", "Never finished"] : ["busy", "Running"];
+  if (isOver) return ["denied", "Never finished"];
+  // It starts once all calls of its step are answered.
+  return ["busy", item.confirmation ? "Allowed" : "Running"];
 }
 
 function resultWord(result) {

@@ -125,8 +125,8 @@ export class SessionList {
     const page = await this._page(filter, null);
     if (filter !== this._filter) return;
     const found = new Set(page.data.map((session) => session.id));
-    const oldest = page.next_page ? page.data.at(-1)?.created_at : "";
-    for (const [id, session] of this._sessions) if (session.created_at >= oldest && !found.has(id)) this._sessions.delete(id);
+    const oldest = page.next_page ? made(page.data.at(-1)) : 0;
+    for (const [id, session] of this._sessions) if (made(session) >= oldest && !found.has(id)) this._sessions.delete(id);
     this._learnAll(page.data);
     if (this._next === undefined || this._pages <= 1) {
       this._next = page.next_page;
@@ -166,7 +166,7 @@ export class SessionList {
     return [...this._sessions.values()]
       .filter((session) => this._filter.keeps(stateOf(session)))
       .filter((session) => !wanted || `${titleOf(session)}\n${session.id}`.toLowerCase().includes(wanted))
-      .sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
+      .sort((one, other) => made(other) - made(one));
   }
 
   _draw() {
@@ -213,7 +213,7 @@ export class SessionList {
   }
 
   _drawFoot(number) {
-    if (this._next === undefined) return show(this._foot, el("p", { class: "empty" }, "Loading…"));
+    if (this._next === undefined) return show(this._foot, this._failure.hidden && el("p", { class: "empty" }, "Loading…"));
     const more =
       this._next &&
       el("button", { type: "button", class: "quiet", on: { click: () => this._more() } }, this._search.value ? "Search further back" : "Show more");
@@ -234,5 +234,10 @@ export class SessionList {
   _fail(error) {
     this._failure.hidden = !error;
     this._failure.textContent = error ? errorText(error) : "";
+    if (error) this._draw();
   }
+}
+
+function made(session) {
+  return Date.parse(session.created_at);
 }

@@ -12,6 +12,7 @@ import { errorText, isOver, plural, stateOf } from "./words.js";
 
 const PAGE = 200;
 const SEARCH_PAGES = 20;
+const STOPPABLE = new Set(["running", "rescheduling", "waits", "paused"]);
 
 export class SessionView {
   constructor({ api, config, id, onChange, onGone }) {
@@ -27,6 +28,7 @@ export class SessionView {
     this._said = "";
     this._isRaw = false;
     this._loading = null;
+    this._planned = false;
     this._head = new Head({ config, api, view: this });
     this._composer = new Composer({ id, send: (event) => this.send(event), mayWrite: config.scopes.includes("write") });
     this._activity = el("div", { class: "activity" });
@@ -73,7 +75,9 @@ export class SessionView {
     this._onGone(this._session.id);
   }
 
+  /** Stops what is going on. An idle session has nothing to stop. */
   async interrupt() {
+    if (!STOPPABLE.has(this._talk.activity.state)) return;
     await this._act(() => this.send({ type: "user.interrupt" }));
   }
 
@@ -261,8 +265,19 @@ export class SessionView {
     this._draw();
   }
 
+  /** Soon: many events may come before the next picture. A hidden tab has time. */
   _draw() {
-    if (!this._session) return;
+    if (this._planned) return;
+    this._planned = true;
+    const draw = () => {
+      this._planned = false;
+      if (this._session && !this._stop.signal.aborted) this._drawNow();
+    };
+    if (document.hidden) setTimeout(draw, 300);
+    else requestAnimationFrame(draw);
+  }
+
+  _drawNow() {
     const talk = this._talk;
     const hasEarlier = Boolean(this._older);
     if (this._isRaw) this._feeds.raw.set(talk.events.map((event) => ({ key: event.id, event })), { hasEarlier });
@@ -275,6 +290,7 @@ export class SessionView {
 
   /** Only what came or went is touched: a row made anew would appear anew. */
   _drawQueue(events) {
+    this._queue.classList.toggle("over", this._isOver);
     const known = new Map([...this._queue.children].map((row) => [row.dataset.id, row]));
     if (known.size === events.length && events.every((event) => known.has(event.id))) return;
     show(this._queue, events.map((event) => known.get(event.id) ?? queuedItem(event)));

@@ -12,7 +12,7 @@ const STATES = {
   waits: "Waits for you",
   running: "Running",
   rescheduling: "Trying again",
-  queued: "Starting",
+  queued: "New",
   idle: "Idle",
   paused: "Paused",
   archived: "Archived",
