@@ -45,6 +45,14 @@ def test_json_line_has_the_ids_that_are_known() -> None:
     }
 
 
+def test_json_line_of_the_audit_log_has_its_fields() -> None:
+    audit = {"operation": "agents.create", "status": 200, "key_id": "key_1", "workspace": "acme"}
+
+    line = json.loads(JsonFormatter().format(record(audit=audit)))
+
+    assert {name: line[name] for name in audit} == audit
+
+
 def test_lines_of_the_sdk_get_the_same_ids() -> None:
     details = {"workflow_id": "acme/sesn_1", "workflow_run_id": "r1", "attempt": 2, "activity_type": "call_model"}
 

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from play import ASK, DONE, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client, WorkflowHistory
 from temporalio.common import VersioningBehavior
@@ -26,21 +27,32 @@ from temporalio.service import RPCError
 from temporalio.worker import WorkerDeploymentConfig, WorkerDeploymentVersion
 
 from sojourn.client import AgentRuntime, SessionHandle
+from sojourn.client.key import KeyStore
+from sojourn.client.update import execute_update
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
+    CloudConfigChange,
+    EnvironmentChange,
+    EnvironmentDefinition,
+    EnvironmentNotFoundError,
     Owner,
+    Packages,
     RollOver,
 )
 from sojourn.types.event import (
     AgentToolUse,
     SessionErrorEvent,
 )
-from sojourn.types.id import export_workflow_id
+from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id
+from sojourn.types.name import HOLD_ENVIRONMENT_UPDATE
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
 FOLDER = Path(__file__).parent
 OWNER = Owner("recorded", "ada")
 AGENT = "agent-versions"
+ENVIRONMENT = "environment-changes"
+NAME = "environment-name"
+KEY = "key"
 EXPORT = "export-at-end"
 
 # --- plays that bring their own workers ----------------------------------------------------------------------------
@@ -131,8 +143,8 @@ async def record(folder: Path, names: set[str]) -> None:
 
 
 async def _record(client: Client, folder: Path, name: str) -> None:
-    if name == AGENT:
-        return await _record_agent(client, folder)
+    if name in ENTITIES:
+        return await ENTITIES[name](client, folder)
     name = name.removeprefix("session-")
     if name in LONE:
         id = await LONE[name](client)
@@ -173,6 +185,66 @@ async def _record_agent(client: Client, folder: Path) -> None:
     await _write(client, folder, f"{OWNER.workspace}/{agent.id}", AGENT)
 
 
+async def _record_environment(client: Client, folder: Path) -> None:
+    async with _worker(client, "environment", PLAYS["turn"]), _crew(client, "environment") as runtime:
+        made = await runtime.create_environment(EnvironmentDefinition(name="one", metadata={"a": "1"}))
+        packages = CloudConfigChange(type="cloud", packages=Packages(pip=("pandas",)))
+        for change in (
+            EnvironmentChange(name="two", description="d"),
+            EnvironmentChange(name="two"),
+            EnvironmentChange(description=None, metadata={"a": None}, config=packages),
+        ):
+            made = await runtime.update_environment(made, change)
+        for wanted in (True, False):
+            await execute_update(
+                client,
+                f"{OWNER.workspace}/{made.id}",
+                HOLD_ENVIRONMENT_UPDATE,
+                wanted,
+                result=None,
+                missing=EnvironmentNotFoundError(made.id),
+                task_queue="environment",
+            )
+        await runtime.archive_environment(made)
+        await runtime.archive_environment(made)
+    await _write(client, folder, f"{OWNER.workspace}/{made.id}", ENVIRONMENT)
+
+
+async def _record_name(client: Client, folder: Path) -> None:
+    async with _worker(client, "name", PLAYS["turn"]), _crew(client, "name") as runtime:
+        made = await runtime.create_environment(EnvironmentDefinition(name="taken"))
+        held = name_workflow_id(OWNER.workspace, made.name)
+        await _begun(client, held)
+        await runtime.archive_environment(made)
+    await _write(client, folder, held, NAME)
+
+
+async def _record_key(client: Client, folder: Path) -> None:
+    keys = KeyStore(client, task_queue="key")
+    async with _worker(client, "key", PLAYS["turn"]):
+        key = (await keys.create("recorded", owner=OWNER, expires_in=timedelta(days=1))).info
+        await _begun(client, key_workflow_id(key.id))
+        await keys.revoke(key.id, workspace=OWNER.workspace)
+    await _write(client, folder, key_workflow_id(key.id), KEY)
+
+
+async def _begun(client: Client, workflow_id: str) -> None:
+    """Wait until a worker has had the workflow."""
+    events = client.get_workflow_handle(workflow_id).fetch_history_events(wait_new_event=True)
+    async with asyncio.timeout(30):
+        async for event in events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                return
+
+
+ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
+    AGENT: _record_agent,
+    ENVIRONMENT: _record_environment,
+    NAME: _record_name,
+    KEY: _record_key,
+}
+
+
 async def _write(client: Client, folder: Path, workflow_id: str, name: str) -> None:
     """One file for each run, the first run first."""
     runs: list[WorkflowHistory] = []
@@ -209,7 +281,7 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 def main() -> None:
     """Play what the arguments say; see the top of the file."""
-    every = {AGENT, *(f"session-{name}" for name in (*PLAYS, *LONE))}
+    every = {*ENTITIES, *(f"session-{name}" for name in (*PLAYS, *LONE))}
     parser = argparse.ArgumentParser(description="Record workflow histories for the replay tests.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="record these again, for example session-turn")
     parser.add_argument("--all", action="store_true", help="everything that the release's own folder lacks")

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from sojourn.cli import agent, chat, cluster, deployment, event, explain, gateway, session, up, worker
+from sojourn.cli import (
+    agent,
+    chat,
+    cluster,
+    deployment,
+    environment,
+    event,
+    explain,
+    gateway,
+    key,
+    session,
+    up,
+    worker,
+)
 from sojourn.cli.failure import HELP, ExitCode, report
 
 app = typer.Typer(
@@ -22,7 +35,9 @@ for register in (up.register, worker.register, gateway.register, chat.register):
 event.register(session.app)
 explain.register(session.app)
 app.add_typer(agent.app, name="agents")
+app.add_typer(environment.app, name="environments")
 app.add_typer(session.app, name="sessions")
+app.add_typer(key.app, name="keys")
 app.add_typer(deployment.app, name="deployments")
 cluster.register(app)
 

@@ -1,21 +1,29 @@
-"""Agent definitions in files."""
+"""Definitions in files."""
 
 import json
 import sys
 import tomllib
 from pathlib import Path
+from typing import TypeVar
 
-from sojourn.types import AgentDefinition, InvalidRequestError, parse
+from sojourn.types import AgentDefinition, InvalidRequestError, Wire, parse
+
+W = TypeVar("W", bound=Wire)
 
 
 def read_definition(path: Path) -> AgentDefinition:
-    """Read a definition from a TOML, YAML or JSON file, strictly; ``-`` is YAML or JSON on standard input.
+    """Read an agent's definition; see `read_file`."""
+    return read_file(AgentDefinition, path)
+
+
+def read_file(kind: type[W], path: Path) -> W:
+    """Read a value from a TOML, YAML or JSON file, strictly; ``-`` is YAML or JSON on standard input.
 
     Raises:
         InvalidRequestError: Names the file, and the path of the first field that is wrong.
     """
     try:
-        return parse(AgentDefinition, _decode(path.suffix.lower(), _read(path)))
+        return parse(kind, _decode(path.suffix.lower(), _read(path)))
     except InvalidRequestError as error:
         raise InvalidRequestError(f"{path}: {error}", param=error.param) from None
 

@@ -86,6 +86,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **_ids(record),
+            **getattr(record, "audit", {}),
             **_trace(),
         }
         if record.exc_info:

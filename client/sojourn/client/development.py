@@ -42,8 +42,9 @@ async def development_key(
         if token is not None and await _holds(keys, token, owner):
             return token.text
         token = KeyToken(new_key_id(), secrets.token_urlsafe(32))
-        await keys.register(token, _NAME, owner=owner)
+        # The file first: a key that nobody has would stay on the server for ever.
         await asyncio.to_thread(_write, path, token.text)
+        await keys.register(token, _NAME, owner=owner)
     except OSError as error:
         raise InvalidRequestError(
             f"the development key {str(path)!r} cannot be kept ({error.strerror}); choose another folder"

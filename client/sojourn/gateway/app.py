@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sojourn.gateway.admission import admitted
+from sojourn.gateway.audit import audited
 from sojourn.gateway.console import CONFIG, console_routes
 from sojourn.gateway.endpoint import Call, Endpoint, Gateway
 from sojourn.gateway.error import GatewayError, error_response, refusal
@@ -41,18 +43,17 @@ def _serve(gateway: Gateway, endpoint: Endpoint) -> Serve:
     async def serve(request: Request) -> Response:
         call = await _checked(gateway, endpoint, request)
         reply = await endpoint.handler(call)
+        request.state.object_id = getattr(reply, "id", None)
         if not isinstance(reply, Response):
             reply = Response(reply.model_dump_json(by_alias=True), media_type="application/json")
         reply.headers.setdefault("anthropic-workspace-id", call.principal.workspace)
         return reply
 
-    return _told(serve)
+    return _told(audited(endpoint, serve, request_id=_request_id))
 
 
 async def _checked(gateway: Gateway, endpoint: Endpoint, request: Request) -> Call[object, object]:
-    principal = await gateway.authenticator.authenticate(request.headers)
-    if endpoint.scope not in principal.scopes:
-        raise GatewayError(403, f"the key lacks the scope {endpoint.scope!r}; make one with `sojourn keys create`")
+    principal = await admitted(gateway, endpoint, request)
     limit = gateway.options.max_body_bytes
     path = read_path(request)
     query = read_query(request, endpoint.query) if endpoint.query else None

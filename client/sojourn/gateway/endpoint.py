@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sojourn.gateway.limit import RateLimiter
 from sojourn.gateway.principal import Principal, Scope
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner
@@ -47,6 +48,7 @@ class Gateway:
     options: GatewayOptions = field(default_factory=GatewayOptions)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is told to stop; open streams then end."""
+    limiter: RateLimiter = field(default_factory=RateLimiter)
 
 
 @dataclass(frozen=True)

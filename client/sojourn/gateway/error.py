@@ -14,6 +14,7 @@ from sojourn.types import (
 )
 from sojourn.types.error import (
     AgentArchivedError,
+    EnvironmentArchivedError,
     SessionClosedError,
     SessionStateError,
     ToolCallNotFoundError,
@@ -34,7 +35,14 @@ _TYPES = {
 
 # What the official server answers with 400 though the request would be right at another time (§2.1, §3.4): the SDK
 # repeats a 409 twice, and none of these gets better by that.
-_WRONG_NOW = (AgentArchivedError, SessionClosedError, SessionStateError, ToolCallNotFoundError, ToolCallSettledError)
+_WRONG_NOW = (
+    AgentArchivedError,
+    EnvironmentArchivedError,
+    SessionClosedError,
+    SessionStateError,
+    ToolCallNotFoundError,
+    ToolCallSettledError,
+)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
-from sojourn.types import Owner
+from sojourn.types import Owner, Scope
+from sojourn.types.key import SCOPES
 
-Scope = Literal["read", "write", "control"]
-"""``read``: everything that changes nothing. ``write``: create, update, send. ``control``: archive and delete."""
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+__all__ = ["SCOPES", "Authenticator", "Principal", "Scope"]
 
 
 @dataclass(frozen=True)
