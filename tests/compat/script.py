@@ -174,7 +174,7 @@ async def agent(run: Run) -> None:
         run.agents.create(
             name=run.name,
             model=run.model,
-            system="You are at the order desk. Do what the message says, with the tool that it names, and tell its answer.",
+            system="You are at an order desk. Do what the message says with the tool it names, and tell its answer.",
             description="An order desk",
             tools=tools,
             metadata={"team": "orders", "shift": "late"},
