@@ -85,18 +85,21 @@ async def _served(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         line = await process.stdout.readline()
-    return re.findall(r"http://[\d.:]+", line.decode())[0]
+    (url,) = re.findall(r"http://[\d.:]+", line.decode())
+    return str(url)
 
 
 async def test_running_request_finishes_when_the_gateway_stops(start: Any, sojourn: Any) -> None:
     key = await _key(sojourn)
-    async with start("gateway", "--port", "0", "--drain", "60") as process:
-        async with unfinished(await _served(process), key) as (reader, writer):
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.stderr.readuntil(b"stopping"), PATIENCE)
-            writer.write(BODY)
-            answer = await asyncio.wait_for(reader.read(), PATIENCE)
-            await asyncio.wait_for(process.communicate(), PATIENCE)
+    async with (
+        start("gateway", "--port", "0", "--drain", "60") as process,
+        unfinished(await _served(process), key) as (reader, writer),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.stderr.readuntil(b"stopping"), PATIENCE)
+        writer.write(BODY)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
 
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     assert process.returncode == 0
@@ -104,23 +107,27 @@ async def test_running_request_finishes_when_the_gateway_stops(start: Any, sojou
 
 async def test_request_that_does_not_finish_is_given_up(start: Any, sojourn: Any) -> None:
     key = await _key(sojourn)
-    async with start("gateway", "--port", "0", "--drain", "0.2") as process:
-        async with unfinished(await _served(process), key):
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.communicate(), PATIENCE)
+    async with (
+        start("gateway", "--port", "0", "--drain", "0.2") as process,
+        unfinished(await _served(process), key),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
 
     assert process.returncode == 0
 
 
 async def test_second_signal_ends_the_gateway_at_once(start: Any, sojourn: Any) -> None:
     key = await _key(sojourn)
-    async with start("gateway", "--port", "0", "--drain", "600") as process:
-        async with unfinished(await _served(process), key):
-            process.send_signal(signal.SIGTERM)
-            # Two signals in one moment are one.
-            await asyncio.wait_for(process.stderr.readuntil(b"a second signal ends it at once"), PATIENCE)
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.communicate(), PATIENCE)
+    async with (
+        start("gateway", "--port", "0", "--drain", "600") as process,
+        unfinished(await _served(process), key),
+    ):
+        process.send_signal(signal.SIGTERM)
+        # Two signals in one moment are one.
+        await asyncio.wait_for(process.stderr.readuntil(b"a second signal ends it at once"), PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
 
     assert process.returncode == 130
 
