@@ -14,6 +14,7 @@ from typing import Literal
 from temporalio.testing import WorkflowEnvironment
 
 from sojourn.client import AgentRuntime
+from sojourn.client.key import KeyStore
 from sojourn.types import data_converter
 from sojourn.types.name import SEARCH_ATTRIBUTES
 from sojourn.worker import server as embedded
@@ -111,13 +112,13 @@ async def worker_process(kind: Kind, address: str, *, cached: int = 2000) -> Asy
 @asynccontextmanager
 async def gateway_process(runtime: AgentRuntime) -> AsyncGenerator[GatewayProcess, None]:
     """`sojourn gateway` while the block runs, for the sessions of the runtime."""
-    key = "bench"
+    made = await KeyStore(runtime.client, task_queue=runtime.task_queue).create("benchmark", owner=runtime.owner)
     code = "from sojourn.cli import main; main()"
     options = ("--address", runtime.client.service_client.config.target_host, "--task-queue", runtime.task_queue)
+    limits = ("--writes-per-minute", "0", "--reads-per-minute", "0")
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, "gateway", "--json", "--log-level", "warning", "--port", "0", *options),
+        *(sys.executable, "-c", code, "gateway", "--json", "--log-level", "warning", "--port", "0", *options, *limits),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "SOJOURN_GATEWAY_KEY": key},
     )
     assert child.stdout is not None
     try:
@@ -125,7 +126,7 @@ async def gateway_process(runtime: AgentRuntime) -> AsyncGenerator[GatewayProces
             line = await child.stdout.readline()
         if not line:
             raise RuntimeError("the gateway did not start; see its message above")
-        yield GatewayProcess(child.pid, json.loads(line)["gateway_url"], key)
+        yield GatewayProcess(child.pid, json.loads(line)["gateway_url"], made.token)
     finally:
         await _stopped(child)
 

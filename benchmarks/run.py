@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import gateway
+import gateway_http
 import history
 import interrupt
 import latency
@@ -26,7 +26,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {
     "latency": latency.run,
     "interrupt": interrupt.run,
     "memory": memory.run,
-    "gateway": gateway.run,
+    "gateway": gateway_http.run,
 }
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 

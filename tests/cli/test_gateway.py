@@ -1,13 +1,18 @@
 import asyncio
 import json
+import re
 import signal
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 PATIENCE = 60
 """Longest wait for a process that stops, in seconds."""
+BODY = json.dumps({"name": "late", "model": "scripted:echo"}).encode()
 
 
 async def test_taken_gateway_port_is_said_before_anything_starts(sojourn: Any) -> None:
@@ -52,6 +57,79 @@ async def test_gateway_serves_until_it_is_told_to_stop(start: Any) -> None:
     logged = {line["path"]: line for line in map(json.loads, err.splitlines()) if "path" in line}
     assert logged["/v1/models"]["request_id"] == refused.headers["request-id"]
     assert logged["/v1/models"]["status"] == 401
+
+
+@asynccontextmanager
+async def unfinished(url: str, key: str) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    """A request that is being served, and whose body is still to come."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        head = f"POST /v1/agents HTTP/1.1\r\nhost: {address.netloc}\r\nx-api-key: {key}\r\n"
+        length = f"content-type: application/json\r\ncontent-length: {len(BODY)}\r\n"
+        writer.write(f"{head}{length}expect: 100-continue\r\n\r\n".encode())
+        async with asyncio.timeout(PATIENCE):
+            assert b"100" in await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _key(sojourn: Any) -> str:
+    return str((await sojourn("keys", "create", "--name", "test", "--json")).document["token"])
+
+
+async def _served(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        line = await process.stdout.readline()
+    (url,) = re.findall(r"http://[\d.:]+", line.decode())
+    return str(url)
+
+
+async def test_running_request_finishes_when_the_gateway_stops(start: Any, sojourn: Any) -> None:
+    key = await _key(sojourn)
+    async with (
+        start("gateway", "--port", "0", "--drain", "60") as process,
+        unfinished(await _served(process), key) as (reader, writer),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.stderr.readuntil(b"stopping"), PATIENCE)
+        writer.write(BODY)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert process.returncode == 0
+
+
+async def test_request_that_does_not_finish_is_given_up(start: Any, sojourn: Any) -> None:
+    key = await _key(sojourn)
+    async with (
+        start("gateway", "--port", "0", "--drain", "0.2") as process,
+        unfinished(await _served(process), key),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert process.returncode == 0
+
+
+async def test_second_signal_ends_the_gateway_at_once(start: Any, sojourn: Any) -> None:
+    key = await _key(sojourn)
+    async with (
+        start("gateway", "--port", "0", "--drain", "600") as process,
+        unfinished(await _served(process), key),
+    ):
+        process.send_signal(signal.SIGTERM)
+        # Two signals in one moment are one.
+        await asyncio.wait_for(process.stderr.readuntil(b"a second signal ends it at once"), PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert process.returncode == 130
 
 
 async def test_up_prints_where_the_gateway_is_and_its_key(start: Any) -> None:

@@ -70,7 +70,7 @@ async function agent() {
   const made = await agents.create({
     name,
     model,
-    system: 'You are at the order desk. Do what the message says, with the tool that it names.',
+    system: 'You are at the order desk. Do what the message says, with the tool that it names, and tell its answer.',
     description: 'An order desk',
     tools: [LOOKUP, REFUND, ASK],
     metadata: { team: 'orders', shift: 'late' },
@@ -165,7 +165,8 @@ async function denial() {
   const seen = await turn(answer);
   const result = one(seen, 'agent.tool_result');
   assert.ok(result.is_error);
-  assert.match(said(result), /not today/);
+  // What the model was told, which it repeats.
+  assert.match(of(seen, 'agent.message').map(said).join(' '), /not today/);
   assert.equal(reason(seen).type, 'end_turn');
 }
 

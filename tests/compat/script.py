@@ -174,7 +174,7 @@ async def agent(run: Run) -> None:
         run.agents.create(
             name=run.name,
             model=run.model,
-            system="You are at the order desk. Do what the message says, with the tool that it names.",
+            system="You are at an order desk. Do what the message says with the tool it names, and tell its answer.",
             description="An order desk",
             tools=tools,
             metadata={"team": "orders", "shift": "late"},
@@ -189,7 +189,7 @@ async def agent(run: Run) -> None:
     run.agent_id = made.id
 
     found = await ready(run.agents.retrieve(made.id))
-    assert found.to_dict() == made.to_dict(), found
+    assert dict(found) == dict(made), found
 
 
 async def agent_versions(run: Run) -> None:
@@ -313,7 +313,8 @@ async def denial(run: Run) -> None:
     result = seen.one("agent.tool_result")
     assert result.tool_use_id == use.id, result
     assert result.is_error, result
-    assert "not today" in said(result), result
+    # What the model was told, which it repeats.
+    assert "not today" in seen.words, seen.words
     assert seen.reason.type == "end_turn", seen.reason
     await refused(anthropic.BadRequestError, lambda: run.events.send(run.session_id, events=[answer | {"result": "x"}]))
 

@@ -1,8 +1,7 @@
 """`sojourn gateway`: the Managed Agents API over HTTP."""
 
 import os
-import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,8 @@ from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import LAST_WORDS, signals
 from sojourn.cli.worker import Metrics, prepare
 from sojourn.client import AgentRuntime
+from sojourn.client.development import development_key
+from sojourn.client.key import KeyStore
 
 if TYPE_CHECKING:
     import socket
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from sojourn.gateway import Gateway
-    from sojourn.gateway.principal import Principal
     from sojourn.worker.telemetry import Telemetry
 
 
@@ -53,6 +53,13 @@ async def gateway(
     long_polls: Annotated[
         int, typer.Option(min=1, metavar="N", help="Long polls it may hold; the server's budget is for all processes.")
     ] = 300,
+    writes: Annotated[
+        int,
+        typer.Option("--writes-per-minute", min=0, metavar="N", help="Changes a minute for each key; 0: any number."),
+    ] = 300,
+    reads: Annotated[
+        int, typer.Option("--reads-per-minute", min=0, metavar="N", help="Reads a minute for each key; 0: any number.")
+    ] = 1200,
     drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running requests may finish.")] = 5,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request with its id.")] = False,
     log_level: Level = "info",
@@ -79,7 +86,7 @@ async def gateway(
                     long_polls=long_polls,
                 )
             )
-            made = _made(runtime, ui_url, os.environ.get("SOJOURN_GATEWAY_KEY") or secrets.token_urlsafe())
+            made = _made(runtime, ui_url, writes=writes or None, reads=reads or None)
             url = await stack.enter_async_context(serving(made, listener, grace=grace, access_log=access_log))
             told = {"gateway_url": url, "pid": os.getpid()}
             cli.out.result(told, f"gateway serves {url}; Ctrl-C stops it")
@@ -95,34 +102,29 @@ async def development(
     from sojourn.gateway import serving
 
     runtime = AgentRuntime(client)
-    key = secrets.token_urlsafe()
+    key = await development_key(client, folder)
     try:
-        async with serving(_made(runtime, ui_url, key), listener, grace=timedelta(seconds=1)) as url:
+        # One developer on one machine: nobody to share it with.
+        made = _made(runtime, ui_url, writes=None, reads=None)
+        async with serving(made, listener, grace=timedelta(seconds=1)) as url:
             yield Served(url, key)
     finally:
         await runtime.close()
 
 
-def _made(runtime: AgentRuntime, ui_url: str | None, key: str) -> "Gateway":
+def _made(runtime: AgentRuntime, ui_url: str | None, *, writes: int | None, reads: int | None) -> "Gateway":
     from sojourn.gateway import Gateway, GatewayOptions
+    from sojourn.gateway.auth import KeyAuthenticator
+    from sojourn.gateway.limit import RateLimiter, RateLimits
+    from sojourn.gateway.verification import KeyCache
 
-    return Gateway(runtime, _OneKey(key), GatewayOptions(ui_url=ui_url))
-
-
-class _OneKey:
-    """Until there are API keys."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    async def authenticate(self, headers: Mapping[str, str]) -> "Principal":
-        from sojourn.gateway.error import GatewayError
-        from sojourn.gateway.principal import SCOPES, Principal
-
-        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
-        if not secrets.compare_digest(given.encode(), self._key.encode()):
-            raise GatewayError(401, "the API key is missing or wrong; `sojourn up` prints one")
-        return Principal("key_development", "default", "default", frozenset(SCOPES))
+    keys = KeyCache(KeyStore(runtime.client, task_queue=runtime.task_queue))
+    return Gateway(
+        runtime,
+        KeyAuthenticator(keys),
+        GatewayOptions(ui_url=ui_url),
+        limiter=RateLimiter(RateLimits(writes, reads)),
+    )
 
 
 @asynccontextmanager
