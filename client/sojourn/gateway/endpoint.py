@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sojourn.gateway.limit import RateLimiter
+from sojourn.gateway.logbook import Logbooks
 from sojourn.gateway.principal import Principal, Scope
 from sojourn.gateway.recent import RecentRequests
-from sojourn.gateway.logbook import Logbooks
 from sojourn.gateway.sse import OpenStreams
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner

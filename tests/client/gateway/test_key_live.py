@@ -22,7 +22,8 @@ async def test_a_revoked_key_is_refused_by_every_gateway(stage: "Stage") -> None
 
     for gateway in gateways:
         principal = await gateway.authenticate(headers)
-        assert (principal.key_id, principal.owner, principal.scopes) == (made.info.id, stage.owner, {"read"})
+        assert (principal.key_id, principal.owner) == (made.info.id, stage.owner)
+        assert principal.scopes == {"read"}
 
     await keys.revoke(made.info.id, workspace=stage.owner.workspace)
 

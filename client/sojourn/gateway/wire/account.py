@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sojourn.gateway.wire.usage import CumulativeUsage, Money, cumulative
+from sojourn.gateway.wire.usage import CumulativeUsage, cumulative
 from sojourn.types import Budget, SessionAccount
-from sojourn.types.account import MICROCENTS_PER_CENT
 from sojourn.types.wire import Wire
 
 
@@ -37,8 +36,5 @@ def wire_budget(budget: Budget | None) -> BudgetLimit | None:
 
 def wire_usage(account: SessionAccount) -> CumulativeUsage:
     """What a session has used, as replies show it."""
-    cost = account.cost_microcents
-    # Whole cents, rounded down: what is shown has been spent.
-    money = Money(amount=str(cost // MICROCENTS_PER_CENT)) if cost is not None else None
-    used = cumulative(account.usage)
-    return used.model_copy(update={"list_cost": money, "active_seconds": account.active_seconds})
+    seconds = account.active_seconds
+    return cumulative(account.usage, cost_microcents=account.cost_microcents, active_seconds=seconds)
