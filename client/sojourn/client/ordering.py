@@ -77,9 +77,9 @@ class _Cursor:
             )
             at = _BEGINNING + timedelta(microseconds=int(micros))
         except (ValueError, OverflowError):
-            told = way = ""
+            raise _no_cursor(text) from None
         if told not in ("asc", "desc") or way not in ("next", "prev"):
-            raise InvalidRequestError(f"page {text!r} is no cursor of ours; use next_page of a list", param="page")
+            raise _no_cursor(text)
         if told != order:
             raise InvalidRequestError(f"page is a cursor of a list in order {told!r}, not {order!r}", param="page")
         return cls(order, "next" if way == "next" else "prev", path, at, id)
@@ -193,6 +193,10 @@ class Ordering:
         query = _query(wanted, near, far, newest_first=newest_first)
         request = CountWorkflowExecutionsRequest(namespace=self._client.namespace, query=query)
         return (await self._client.workflow_service.count_workflow_executions(request, retry=True)).count
+
+
+def _no_cursor(text: str) -> InvalidRequestError:
+    return InvalidRequestError(f"page {text!r} is no cursor of ours; use next_page of a list", param="page")
 
 
 def _query(wanted: SessionFilter, near: datetime | None, far: datetime | None, *, newest_first: bool) -> str:
