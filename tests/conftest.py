@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
 from tests.guard import Guard
@@ -52,6 +53,11 @@ PATIENCE = timedelta(seconds=45)
 
 _IDLE = "session.status_idle"
 _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
+
+
+# Four processes share the machine: how long an example takes says nothing about it.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -236,6 +236,20 @@ def test_of_two_answers_in_the_log_the_first_counts() -> None:
         calls.admit(confirmation(allow=True))
 
 
+def test_answer_that_stands_before_the_models_result_counts() -> None:
+    """The server writes a result that came while the workflow was busy behind the signals that came meanwhile."""
+    step = CallModelInput(step=EventId("sevt_step"))
+
+    assert pending(fed(step, sent(confirmation()), STEP)) == [(ASK, "custom_tool_result")]
+    assert pending(fed(sent(confirmation()), step, STEP)) == [(PAY, "confirmation"), (ASK, "custom_tool_result")]
+
+
+def test_a_repeated_event_is_not_taken_again() -> None:
+    calls = fed(sent(result(event_id="sevt_1")), STEP, sent(result(event_id="sevt_1")))
+
+    assert pending(calls) == [(PAY, "confirmation"), (ASK, "custom_tool_result")]
+
+
 def test_an_event_that_is_in_the_log_is_no_news() -> None:
     calls = fed(STEP, sent(confirmation(event_id="sevt_1")), CallModelResult(step=EventId("sevt_next")))
 

@@ -287,9 +287,11 @@ class Play:
             state: AgentState = await self._handle(0).query(AGENT_STATE_QUERY, result_type=AgentState)
             assert (state.seq, state.queued, state.turns) == (len(model.log), len(model.queue), model.turns)
             pending = await self._handle(0).query(PENDING_ACTIONS_QUERY, result_type=list[PendingAction])
-            assert [action.id for action in pending] == waiting
+            queried = [action.id for action in pending]
+            assert queried == waiting, f"the query says {queried}, the model {waiting}, the log {self.live[0][-12:]}"
         assert (await session.status()).value == model.status
-        assert [action.id for action in await session.pending_actions()] == waiting
+        told = [action.id for action in await session.pending_actions()]
+        assert told == waiting, f"the client says {told}, the model {waiting}, the log {self.live[0][-12:]}"
         if model.phase == "step":
             await self.world.director.thinks(self.workflow_id)
         for call in model.running:

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
 from sojourn.types.event import (
     AgentToolResult,
+    ModelRequestEnd,
+    SaidEvent,
+    SessionRunning,
     UserCustomToolResult,
     UserEvent,
     UserToolConfirmation,
 )
-from sojourn.types.id import EventId
-from sojourn.types.log import digest
-from sojourn.types.record import CallModelResult, Record, RunToolInput, RunToolResult, UserEvents
+from sojourn.types.history import cursor_at
+from sojourn.types.id import EventId, SessionId
+from sojourn.types.log import LogCursor, digest
+from sojourn.types.record import CallModelInput, CallModelResult, Record, RunToolInput, RunToolResult, UserEvents
 from sojourn.types.session import PendingAction, SessionInput
 
 Answer = UserToolConfirmation | UserCustomToolResult
@@ -41,6 +45,11 @@ class OpenCalls:
     """Calls of earlier steps."""
     _seen: set[str] = field(default_factory=set)
     """Digests of the client events so far."""
+    _cursor: LogCursor = field(default_factory=lambda: LogCursor(SessionId("")))
+    """Tells which events are repeats, which the workflow does not take again."""
+    _stepping: bool = False
+    _early: list[Answer] = field(default_factory=list)
+    """Answers that stand before the model's result: a server may turn the two round. The workflow keeps them too."""
     begun: bool = False
     continued: bool = False
     """Whether there are runs before the first one that was fed, which may know more."""
@@ -48,6 +57,7 @@ class OpenCalls:
     def begin(self, start: SessionInput) -> None:
         """Take what the run before has left open."""
         self.begun, self.continued = True, start.state is not None
+        self._cursor = cursor_at(start)
         turn = start.state.turn if start.state else None
         self._seen.update(start.state.seen if start.state else ())
         for call in turn.calls if turn else ():
@@ -57,14 +67,16 @@ class OpenCalls:
 
     def feed(self, record: Record) -> None:
         """Take the next record."""
+        # What rides with a record was said before it.
+        for event in getattr(record, "said", ()):
+            self._take(event)
         match record:
+            case CallModelInput():
+                self._stepping = True
             case CallModelResult():
-                self._past |= self._calls.keys()
-                self._calls = {
-                    call.id: _Call(call.name, call.kind == "custom", call.permission == "ask") for call in record.calls
-                }
+                self._step(record)
             case UserEvents():
-                for event in record.sent:
+                for event in self._cursor.accept(record):
                     self._hear(event)
             case RunToolResult():
                 self._settle(record.tool_use_id)
@@ -72,9 +84,6 @@ class OpenCalls:
                 self._approve(record.tool_use_id)
             case _:
                 pass
-        for event in getattr(record, "said", ()):
-            if isinstance(event, AgentToolResult):
-                self._settle(event.tool_use_id)
 
     @property
     def pending(self) -> list[PendingAction]:
@@ -114,11 +123,36 @@ class OpenCalls:
             self._seen.add(digest(event.id))
         if not isinstance(event, UserToolConfirmation | UserCustomToolResult):
             return
+        if self._stepping:
+            self._early.append(event)
+            return
         call = self._calls.get(target(event))
         if call is not None and call.waits and call.custom is isinstance(event, UserCustomToolResult):
             self._answers[target(event)] = event
             allowed = isinstance(event, UserToolConfirmation) and event.result == "allow"
             call.approved, call.settled = allowed, not allowed
+
+    def _step(self, result: CallModelResult) -> None:
+        self._past |= self._calls.keys()
+        self._calls = {
+            call.id: _Call(call.name, call.kind == "custom", call.permission == "ask") for call in result.calls
+        }
+        self._stepping = False
+        early, self._early = self._early, []
+        for event in early:
+            self._hear(event)
+
+    def _take(self, event: SaidEvent) -> None:
+        match event:
+            case AgentToolResult():
+                self._settle(event.tool_use_id)
+            case ModelRequestEnd():
+                # The workflow itself says it of a call that failed; the next may come, or the turn end.
+                self._stepping = False
+            case SessionRunning() if event.user_event_id is not None:
+                self._early = []
+            case _:
+                pass
 
     def _check_kind(self, answer: Answer, call: _Call) -> None:
         if isinstance(answer, UserCustomToolResult) and not call.custom:
