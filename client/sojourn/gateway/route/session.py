@@ -8,6 +8,7 @@ from pydantic import Field
 from sojourn.client import CreatedRange, SessionFilter
 from sojourn.gateway.endpoint import Call, Endpoint
 from sojourn.gateway.idempotency import Creation, create_once
+from sojourn.gateway.wire.agent import VersionNumber
 from sojourn.gateway.wire.cursor import bad_cursor, cursor, read_cursor
 from sojourn.gateway.wire.session import (
     AgentReference,
@@ -42,7 +43,7 @@ class SessionsQuery(Wire):
     """Which sessions."""
 
     agent_id: Id | None = None
-    agent_version: Annotated[int | None, Field(ge=1)] = None
+    agent_version: VersionNumber | None = None
     deployment_id: Id | None = None
     memory_store_id: Id | None = None
     statuses: tuple[WireStatus, ...] = ()
