@@ -36,7 +36,10 @@ def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -
 
     routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in (*endpoints, CONFIG)]
     routes += [Route("/openapi.json", openapi), *health_routes(gateway), *console_routes()]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _not_served, Exception: _broken})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _not_served, Exception: _broken})
+    # A redirect would lead clients that follow none, or that forget the body, to nothing.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _serve(gateway: Gateway, endpoint: Endpoint) -> Serve:

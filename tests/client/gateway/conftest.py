@@ -99,3 +99,9 @@ async def gateway(stage: Any) -> AsyncGenerator[ServedGateway, None]:
     workspace), ``reader`` (may only read)."""
     async with served(stage) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def serve(stage: Any) -> Any:
+    """Serves the stage's runtime with options of the test's own: ``async with serve(GatewayOptions(…)) as gateway``."""
+    return lambda options=None: served(stage, options)

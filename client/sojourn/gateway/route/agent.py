@@ -13,6 +13,7 @@ from sojourn.gateway.wire.agent import (
     Agent,
     CreateAgent,
     UpdateAgent,
+    VersionNumber,
     changed_definition,
     new_definition,
     wire_agent,
@@ -32,7 +33,7 @@ _AT_A_TIME = 10
 class VersionQuery(Wire):
     """Which version."""
 
-    version: Annotated[int | None, Field(ge=1)] = None
+    version: VersionNumber | None = None
     """``None`` is the latest."""
 
 
@@ -86,8 +87,10 @@ async def update(call: Call[UpdateAgent, None]) -> Agent:
         versions = await call.runtime.agent_versions(id, owner=call.owner)
         now = versions[0]
         definition = changed_definition(now.definition, call.body, call.models)
-        if expected is not None and expected != now.version and _is_done(call, versions):
-            return wire_agent(now, versions[-1], call.models)
+        if expected not in (None, now.version):
+            if _is_done(call, versions):
+                return wire_agent(now, versions[-1], call.models)
+            raise VersionConflictError(id, expected=expected, actual=now.version)
         try:
             done = await call.runtime.update_agent(id, definition, version=expected or now.version, owner=call.owner)
         except VersionConflictError:

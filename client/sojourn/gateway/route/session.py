@@ -8,7 +8,7 @@ from pydantic import Field
 from sojourn.client import CreatedRange, SessionFilter
 from sojourn.gateway.endpoint import Call, Endpoint
 from sojourn.gateway.idempotency import Creation, create_once
-from sojourn.gateway.wire.cursor import bad_cursor, cursor, read_cursor
+from sojourn.gateway.wire.agent import VersionNumber
 from sojourn.gateway.wire.session import (
     AgentReference,
     CreateSession,
@@ -42,7 +42,7 @@ class SessionsQuery(Wire):
     """Which sessions."""
 
     agent_id: Id | None = None
-    agent_version: Annotated[int | None, Field(ge=1)] = None
+    agent_version: VersionNumber | None = None
     deployment_id: Id | None = None
     memory_store_id: Id | None = None
     statuses: tuple[WireStatus, ...] = ()
@@ -123,28 +123,14 @@ async def list_sessions(call: Call[None, SessionsQuery]) -> SessionPage:
         created=query.created,
         include_archived=query.include_archived,
     )
-    found = await call.runtime.list_session_snapshots(wanted, limit=query.limit, page=_server_page(query))
+    found = await call.runtime.list_session_snapshots(
+        wanted, order=query.order, limit=query.limit, page=query.page or None
+    )
     return SessionPage(
         data=tuple(wire_session(each, call.models) for each in found.data),
-        next_page=_cursor(query, found.next_page),
-        prev_page=None,
+        next_page=found.next_page,
+        prev_page=found.prev_page,
     )
-
-
-def _cursor(query: SessionsQuery, at: str | None) -> str | None:
-    return cursor("sessions", order=query.order, at=at) if at else None
-
-
-def _server_page(query: SessionsQuery) -> str | None:
-    if not query.page:
-        return None
-    place = read_cursor("sessions", query.page)
-    order, at = place.get("order"), place.get("at")
-    if order != query.order:
-        raise InvalidRequestError(f"page: the cursor is of a list in order {order!r}; keep the order", param="page")
-    if not isinstance(at, str):
-        raise bad_cursor()
-    return at
 
 
 async def update(call: Call[UpdateSession, None]) -> Session:

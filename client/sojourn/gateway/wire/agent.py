@@ -21,6 +21,7 @@ from sojourn.types.wire import Metadata, Wire
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Description = Annotated[str, Field(max_length=2048)]
 System = Annotated[str, Field(max_length=100_000)]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MetadataPatch = dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)] | None]
 
 
@@ -58,7 +59,7 @@ class UpdateAgent(Wire):
     metadata: MetadataPatch | None = None
     multiagent: NotYet = None
     execution_identity: ServiceAccount | None = None
-    version: Annotated[int | None, Field(ge=1)] = None
+    version: VersionNumber | None = None
     """The version that the client has seen; if there is a newer one, the change is refused."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from sojourn.gateway.wire.account import BudgetLimit, wire_budget, wire_usage
-from sojourn.gateway.wire.agent import AgentSnapshot, MetadataPatch, System, snapshot
+from sojourn.gateway.wire.agent import AgentSnapshot, MetadataPatch, System, VersionNumber, snapshot
 from sojourn.gateway.wire.fault import NoneYet, NotYet
 from sojourn.gateway.wire.model import ModelField, ModelNames
 from sojourn.gateway.wire.send import InitialEvent
@@ -37,7 +37,7 @@ class AgentReference(Wire):
 
     type: Literal["agent"]
     id: Id
-    version: Annotated[int | None, Field(ge=1)] = None
+    version: VersionNumber | None = None
 
 
 class AgentWithOverrides(Wire):
@@ -45,7 +45,7 @@ class AgentWithOverrides(Wire):
 
     type: Literal["agent_with_overrides"]
     id: Id
-    version: Annotated[int | None, Field(ge=1)] = None
+    version: VersionNumber | None = None
     model: ModelField | None = None
     system: System | None = None
     tools: Tools | None = None
