@@ -123,11 +123,13 @@ async def list_sessions(call: Call[None, SessionsQuery]) -> SessionPage:
         created=query.created,
         include_archived=query.include_archived,
     )
-    found = await call.runtime.list_session_snapshots(wanted, limit=query.limit, page=_server_page(query))
+    found = await call.runtime.list_session_snapshots(
+        wanted, order=query.order, limit=query.limit, page=_server_page(query)
+    )
     return SessionPage(
         data=tuple(wire_session(each, call.models) for each in found.data),
         next_page=_cursor(query, found.next_page),
-        prev_page=None,
+        prev_page=_cursor(query, found.prev_page),
     )
 
 
