@@ -1,13 +1,18 @@
 """The models that are known by name (Managed Agents API §1.11). Any other model string works too."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from sojourn.types import ModelRef
+from sojourn.gateway.wire.model import ModelNames
+from sojourn.types import ModelRef, Provider
 from sojourn.types.wire import Wire
 
-_PROVIDERS = {"anthropic": "anthropic", "openai": "openai", "google": "google"}
+_PROVIDERS: dict[str, Provider] = {"anthropic": "anthropic", "openai": "openai", "google": "google"}
 """Those that workers can reach, by their name in the table of prices."""
+
+_OTHER_USES = re.compile(r"embed|tts|whisper|dall-e|image|imagen|audio|realtime|moderation|transcribe|sora|veo|search")
+"""Models in that table which no agent can talk with."""
 
 
 class Model(Wire):
@@ -43,16 +48,9 @@ def _priced() -> Iterable[Model]:
     except ImportError:
         return
     for provider in providers:
-        if prefix := _PROVIDERS.get(provider.id):
-            for model in provider.models:
-                if not model.deprecated:
-                    yield Model(id=_name(prefix, model.id), display_name=model.name or model.id)
-
-
-def _name(provider: str, model: str) -> str:
-    """Bare where the name tells the provider."""
-    try:
-        bare = ModelRef.of(model).provider == provider
-    except ValueError:
-        bare = False
-    return model if bare else f"{provider}:{model}"
+        if (name := _PROVIDERS.get(provider.id)) is None:
+            continue
+        for model in provider.models:
+            if not model.deprecated and not _OTHER_USES.search(model.id):
+                id = ModelNames({}).name(ModelRef(provider=name, model=model.id))
+                yield Model(id=id, display_name=model.name or model.id)
