@@ -182,3 +182,22 @@ async def test_module_without_scripts_is_refused(sojourn: Any) -> None:
 
         assert ended.code == 2
         assert module in ended.error["message"]
+
+
+async def test_operators_models_are_listed(start: Any, sojourn: Any) -> None:
+    key = await _key(sojourn)
+    local = "local=openai-compatible:qwen@http://127.0.0.1:9/v1"
+    async with start("gateway", "--port", "0", "--model", local, "--model", "fast=openai:gpt-5-mini") as process:
+        async with httpx.AsyncClient(base_url=await _served(process), headers={"x-api-key": key}) as client:
+            listed = (await client.get("/v1/models")).json()["data"]
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert [model["id"] for model in listed[:2]] == ["local", "fast"]
+
+
+async def test_model_that_names_nothing_is_refused(sojourn: Any) -> None:
+    for model in ("local", "=openai:gpt-5", "x=nobody:y@http://127.0.0.1:9/v1", "x=openai-compatible:y"):
+        ended = await sojourn("gateway", "--port", "0", "--model", model, "--json")
+
+        assert ended.code == 2, ended.err

@@ -18,6 +18,7 @@ from sojourn.cli.worker import Metrics, prepare
 from sojourn.client import AgentRuntime
 from sojourn.client.development import development_key
 from sojourn.client.key import KeyStore
+from sojourn.types import InvalidRequestError, ModelRef, parse
 
 if TYPE_CHECKING:
     import socket
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
     from sojourn.gateway import Gateway
     from sojourn.worker.telemetry import Telemetry
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME=MODEL",
+        help="A name for a model: NAME=PROVIDER:MODEL, with @BASE_URL for a server of your own; repeat for more.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ async def gateway(
     long_polls: Annotated[
         int, typer.Option(min=1, metavar="N", help="Long polls it may hold; the server's budget is for all processes.")
     ] = 300,
+    models: Models = None,
     writes: Annotated[
         int,
         typer.Option("--writes-per-minute", min=0, metavar="N", help="Changes a minute for each key; 0: any number."),
@@ -86,7 +97,7 @@ async def gateway(
                     long_polls=long_polls,
                 )
             )
-            made = _made(runtime, ui_url, writes=writes or None, reads=reads or None)
+            made = _made(runtime, ui_url, named_models(models), writes=writes or None, reads=reads or None)
             url = await stack.enter_async_context(serving(made, listener, grace=grace, access_log=access_log))
             told = {"gateway_url": url, "pid": os.getpid()}
             cli.out.result(told, f"gateway serves {url}; Ctrl-C stops it")
@@ -96,7 +107,7 @@ async def gateway(
 
 @asynccontextmanager
 async def development(
-    client: "Client", folder: Path, listener: "socket.socket", *, ui_url: str | None
+    client: "Client", folder: Path, listener: "socket.socket", *, ui_url: str | None, models: list[str] | None
 ) -> AsyncGenerator[Served, None]:
     """A gateway with the folder's development key, while the block runs."""
     from sojourn.gateway import serving
@@ -105,14 +116,36 @@ async def development(
     key = await development_key(client, folder)
     try:
         # One developer on one machine: nobody to share it with.
-        made = _made(runtime, ui_url, writes=None, reads=None)
+        made = _made(runtime, ui_url, named_models(models), writes=None, reads=None)
         async with serving(made, listener, grace=timedelta(seconds=1)) as url:
             yield Served(url, key)
     finally:
         await runtime.close()
 
 
-def _made(runtime: AgentRuntime, ui_url: str | None, *, writes: int | None, reads: int | None) -> "Gateway":
+def named_models(given: list[str] | None) -> dict[str, ModelRef]:
+    """Models by the operator's names, from the command line.
+
+    Raises:
+        InvalidRequestError: One is not written as it should be.
+    """
+    found: dict[str, ModelRef] = {}
+    for each in given or ():
+        name, equals, where = each.partition("=")
+        text, _, base_url = where.partition("@")
+        provider, colon, model = text.partition(":")
+        if not (name and equals and text):
+            raise InvalidRequestError(
+                f"--model {each!r}: write it as NAME=PROVIDER:MODEL or NAME=PROVIDER:MODEL@BASE_URL"
+            )
+        fields = {"provider": provider, "model": model, "base_url": base_url}
+        found[name] = parse(ModelRef, fields) if base_url and colon else ModelRef.of(text)
+    return found
+
+
+def _made(
+    runtime: AgentRuntime, ui_url: str | None, models: dict[str, ModelRef], *, writes: int | None, reads: int | None
+) -> "Gateway":
     from sojourn.gateway import Gateway, GatewayOptions
     from sojourn.gateway.auth import KeyAuthenticator
     from sojourn.gateway.limit import RateLimiter, RateLimits
@@ -122,7 +155,7 @@ def _made(runtime: AgentRuntime, ui_url: str | None, *, writes: int | None, read
     return Gateway(
         runtime,
         KeyAuthenticator(keys),
-        GatewayOptions(ui_url=ui_url),
+        GatewayOptions(ui_url=ui_url, models=models),
         limiter=RateLimiter(RateLimits(writes, reads)),
     )
 

@@ -9,6 +9,7 @@ import typer
 
 from sojourn.cli.command import Cli, command
 from sojourn.cli.folder import bind, claim, free_port
+from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
 from sojourn.cli.worker import Metrics, Scripts, Tools, prepare, scripts_of
@@ -17,7 +18,6 @@ from sojourn.types.store import STORE_VARIABLE
 if TYPE_CHECKING:
     import socket
 
-    from sojourn.cli.gateway import Served
     from sojourn.worker import EmbeddedServer
 
 
@@ -35,6 +35,7 @@ async def up(
     gateway_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the HTTP gateway; 0 takes a free one.")
     ] = 8080,
+    models: Models = None,
     store: Annotated[
         str | None,
         typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
@@ -71,7 +72,10 @@ async def up(
             )
             worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts))
             serving = await stack.enter_async_context(worker)
-            served = await _gateway(stack, server, data, listener) if listener is not None else None
+            served = None
+            if listener is not None:
+                gate = development(server.client, data, listener, ui_url=server.ui_url, models=models)
+                served = await stack.enter_async_context(gate)
             _greet(cli, server, data, serving.tools.names, served)
             await stop.wait()
             cli.out.note("stopping; sessions go on at the next start")
@@ -83,12 +87,6 @@ def _listener(cli: Cli, port: int) -> "socket.socket | None":
         cli.out.note('the HTTP gateway is not installed; pip install "sojourn[gateway]" brings it')
         return None
     return bind("127.0.0.1", port, "--gateway-port")
-
-
-async def _gateway(stack: AsyncExitStack, server: "EmbeddedServer", data: Path, listener: "socket.socket") -> "Served":
-    from sojourn.cli.gateway import development
-
-    return await stack.enter_async_context(development(server.client, data, listener, ui_url=server.ui_url))
 
 
 def _greet(cli: Cli, server: "EmbeddedServer", data: Path, tools: tuple[str, ...], served: "Served | None") -> None:

@@ -85,7 +85,7 @@ async def served(stage: Any, options: GatewayOptions | None = None) -> AsyncGene
                 http_client=httpx2.AsyncClient(timeout=60),
             ) as sdk,
         ):
-            environment = await stage.runtime.create_environment(EnvironmentDefinition(name="test"))
+            environment = await stage.runtime.create_environment(EnvironmentDefinition(name=f"test {url}"))
             yield ServedGateway(url, stage, gateway, http, sdk, environment.id)
     finally:
         server.should_exit = True
