@@ -31,6 +31,7 @@ from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
 from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
+from sojourn.client.start import fixed_events, start_mark
 from sojourn.client.trace import TraceHeader
 from sojourn.client.update import execute_update
 from sojourn.client.validation import (
@@ -61,7 +62,7 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult, ExportState
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, derived_event_id, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
 from sojourn.types.name import (
     ACCOUNT_MEMO,
     AGENT_ATTRIBUTE,
@@ -177,7 +178,7 @@ class SessionStore:
         check_definition(agent.definition)
         check_environment(environment)
         await check_budget(agent.definition, budget)
-        events = check_events(initial_events if session_id is None else _fixed(session_id, initial_events))
+        events = check_events(initial_events if session_id is None else fixed_events(session_id, initial_events))
         try:
             input = SessionInput(
                 session_id=session_id or new_session_id(),
@@ -213,29 +214,17 @@ class SessionStore:
         is marked; and if it was not this one, the events had the ids of the other's, and are not taken twice.
         """
         id, taken = workflow_id(input.owner.workspace, input.session_id), SessionExistsError(input.session_id)
-        if await self._start_mark(id) is not None:
+        with translated(self._address):
+            before = await start_mark(self._client, id)
+        if before is not None:
             raise taken
         mark = uuid.uuid4().hex
         run_id = await self._start(input, events, {START_MEMO: mark})
-        if await self._start_mark(id) not in (mark, ""):
+        with translated(self._address):
+            after = await start_mark(self._client, id)
+        if after not in (mark, ""):
             raise taken
         return run_id
-
-    async def _start_mark(self, workflow_id: str) -> str | None:
-        """Who started the workflow; empty if it does not tell, and ``None`` if there is none."""
-        request = DescribeWorkflowExecutionRequest(
-            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
-        )
-        try:
-            described = await self._client.workflow_service.describe_workflow_execution(
-                request, retry=True, timeout=_AT_ONCE
-            )
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            with translated(self._address):
-                raise
-        return await memo(self._client, described.workflow_execution_info, START_MEMO, str) or ""
 
     async def _start(
         self, input: SessionInput, events: list[UserEvent], more_memo: Mapping[str, object] | None = None
@@ -576,12 +565,6 @@ def _news(calls: OpenCalls, events: list[UserEvent]) -> list[UserEvent]:
 
 def _is_past(reader: ChainReader, located: Located) -> bool:
     return reader.run_id != located.run_id or reader.event_id >= located.history_length
-
-
-def _fixed(session_id: SessionId, events: Sequence[UserEvent]) -> list[UserEvent]:
-    """The first events of a session with ids that follow from its own: starting it again sends nothing new."""
-    ids = [derived_event_id(session_id, f"initial/{place}") for place in range(len(events))]
-    return [each if each.id else each.model_copy(update={"id": id}) for each, id in zip(events, ids, strict=True)]
 
 
 def _memo(input: SessionInput) -> dict[str, object]:
