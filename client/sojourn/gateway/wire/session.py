@@ -117,6 +117,8 @@ class Session(Wire):
     status: WireStatus
     sojourn_status: SessionStatus
     """Where it stands in more detail. An extension."""
+    sojourn_stop_reason: str | None
+    """What an idle session waits for, such as ``requires_action``. An extension: lists can tell without the events."""
     agent: AgentSnapshot
     environment_id: str | None
     """``None`` for sessions that the Python client has started without one."""
@@ -167,6 +169,7 @@ def wire_session(found: SessionSnapshot, names: ModelNames) -> Session:
         id=info.id,
         status=wire_status(info.status),
         sojourn_status=info.status,
+        sojourn_stop_reason=info.stop_reason,
         agent=snapshot(found.agent, names),
         environment_id=info.environment_id,
         title=info.title or None,
