@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.compat.matrix import Row
 
 HERE = Path(__file__).parent
-START_SECONDS = 60
+START_SECONDS = 90
 RUN_SECONDS = 600
 """Far more than a script takes."""
 
@@ -33,15 +33,23 @@ async def world(data: Path) -> AsyncGenerator[World, None]:
     ports = ("--port", "0", "--ui-port", "0", "--gateway-port", "0")
     desk = ("--tools", "desk", "--scripts", "desk")
     arguments = ("-c", "from sojourn.cli import main; main()", "up", "--json", "--data", str(data), *ports, *desk)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=HERE, env=_environment(), stdout=asyncio.subprocess.PIPE, start_new_session=True
-    )
+    data.mkdir(parents=True, exist_ok=True)
+    # Not on the terminal: the server tells of every client that leaves.
+    with await asyncio.to_thread((data / "up.log").open, "wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *arguments),
+            cwd=HERE,
+            env=_environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_SECONDS):
             line = await process.stdout.readline()
         if not line:
-            raise RuntimeError("`sojourn up` did not start; see its message above")
+            raise RuntimeError(f"`sojourn up` did not start: {(data / 'up.log').read_text()}")
         served = json.loads(line)
         yield World(served["gateway_url"], served["api_key"])
     finally:
