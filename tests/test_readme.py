@@ -34,6 +34,12 @@ def test_first_example_is_the_one_that_is_run() -> None:
     assert blocks("python")[0] == (ROOT / "examples/quickstart.py").read_text()
 
 
+def test_example_of_the_gateway_is_the_one_that_is_run() -> None:
+    shown = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/gateway.md").read_text(), re.DOTALL | re.MULTILINE)
+
+    assert shown == [(ROOT / "examples/managed_agents.py").read_text()]
+
+
 def test_first_example_prints_the_answer() -> None:
     ran = subprocess.run(
         [sys.executable, ROOT / "examples/quickstart.py"], capture_output=True, text=True, timeout=60, check=False

@@ -3,13 +3,17 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-async def test_benchmark_runs_and_writes_both_sides(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["turns", "gateway"])
+async def test_benchmark_runs_and_writes_both_sides(tmp_path: Path, name: str) -> None:
     """Only that it runs: no time is asserted."""
     output = tmp_path / "latest.json"
-    command = (str(BENCHMARKS / "run.py"), "--smoke", "--only", "turns", "--output", str(output))
+    command = (str(BENCHMARKS / "run.py"), "--smoke", "--only", name, "--output", str(output))
     child = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -22,5 +26,5 @@ async def test_benchmark_runs_and_writes_both_sides(tmp_path: Path) -> None:
 
     assert child.returncode == 0, said.decode()
     (table,) = json.loads(output.read_text())["tables"]
-    assert table["name"] == "turns"
+    assert table["name"] == name
     assert all(row["figures"] for row in table["rows"])

@@ -1,5 +1,7 @@
 """The newest Python SDK, which the development environment has; `make compat` tries the others."""
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator
 from importlib.metadata import version
@@ -24,6 +26,24 @@ async def test_newest_sdk_takes_every_step(served: World, client: str) -> None:
     row = await run_script(command, served, sdk="Python", version=version("anthropic"), client=client)
 
     assert row.passed == row.steps, row.failed
+
+
+async def test_example_answers(served: World) -> None:
+    example = str(HERE.parents[1] / "examples" / "managed_agents.py")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, example),
+        env={**os.environ, "ANTHROPIC_BASE_URL": served.url, "ANTHROPIC_API_KEY": served.key},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(100):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert (process.returncode, said.decode()) == (0, "You said: Which way to the sea?\n")
 
 
 def test_installed_release_is_the_newest_of_the_matrix() -> None:

@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.compat.matrix import Row
 
 HERE = Path(__file__).parent
-START_SECONDS = 60
+START_SECONDS = 90
+_LOG = "up.log"
 RUN_SECONDS = 600
 """Far more than a script takes."""
 
@@ -33,19 +35,31 @@ async def world(data: Path) -> AsyncGenerator[World, None]:
     ports = ("--port", "0", "--ui-port", "0", "--gateway-port", "0")
     desk = ("--tools", "desk", "--scripts", "desk")
     arguments = ("-c", "from sojourn.cli import main; main()", "up", "--json", "--data", str(data), *ports, *desk)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=HERE, env=_environment(), stdout=asyncio.subprocess.PIPE, start_new_session=True
-    )
+    # Not on the terminal: the server tells of every client that leaves.
+    with await asyncio.to_thread(_log, data) as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *arguments),
+            cwd=HERE,
+            env=_environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_SECONDS):
             line = await process.stdout.readline()
         if not line:
-            raise RuntimeError("`sojourn up` did not start; see its message above")
+            raise RuntimeError(f"`sojourn up` did not start: {await asyncio.to_thread((data / _LOG).read_text)}")
         served = json.loads(line)
         yield World(served["gateway_url"], served["api_key"])
     finally:
         await _end(process)
+
+
+def _log(data: Path) -> BinaryIO:
+    data.mkdir(parents=True, exist_ok=True)
+    return (data / _LOG).open("wb")
 
 
 async def run_script(command: Sequence[str | Path], world: World, *, sdk: str, version: str, client: str) -> Row:
