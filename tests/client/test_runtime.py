@@ -284,3 +284,16 @@ async def test_a_session_started_in_one_runtime_is_answered_from_another(stage: 
 
     assert await second.wait_idle() is SessionStatus.IDLE
     assert probe.texts() == ["done"]
+
+
+async def test_deletion_is_told_inside_the_block_that_follows(stage: "Stage") -> None:
+    probe = await stage.session()
+    await probe.session.send_and_wait("hello")
+    probe.forget()
+
+    async with stage.runtime.follow(probe.session) as events:
+        await probe.session.delete()
+
+        with pytest.raises(SessionNotFoundError):
+            async for _ in events:
+                pass

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.handle import SessionHandle
-from sojourn.client.log import SessionLogs
+from sojourn.client.log import Follower, SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import LONG_POLLS, PollBudget
 from sojourn.client.reading import Session, SessionReads
@@ -28,7 +28,7 @@ from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
-from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
+from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
@@ -294,19 +294,26 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
         """
         session_id, owner = self._session(session, owner)
         run_id, history_length = await self._sessions.entry(session_id, owner, from_seq=from_seq)
-        with translated(self._address, missing=SessionNotFoundError(session_id)):
-            async with self._logs.follow(
-                f"{owner.workspace}/{session_id}",
-                run_id,
-                history_length=history_length,
-                from_seq=from_seq,
-                previews=previews,
-            ) as follower:
-                events = aiter(follower)
-                try:
-                    yield events
-                finally:
-                    await events.aclose()
+        missing = SessionNotFoundError(session_id)
+        with translated(self._address, missing=missing):
+            async with (
+                self._logs.follow(
+                    f"{owner.workspace}/{session_id}",
+                    run_id,
+                    history_length=history_length,
+                    from_seq=from_seq,
+                    previews=previews,
+                ) as follower,
+                aclosing(self._told(follower, missing)) as events,
+            ):
+                yield events
+
+    async def _told(self, follower: Follower, missing: SojournError) -> AsyncGenerator[SessionEvent | Preview, None]:
+        """What a follower sees. Its errors are translated here too, for whoever catches them inside the block."""
+        with translated(self._address, missing=missing):
+            async with aclosing(aiter(follower)) as events:
+                async for event in events:
+                    yield event
 
     async def stream_events(
         self,

@@ -82,7 +82,9 @@ async def test_bad_environment_is_refused_by_its_path(gateway: Any, body: dict[s
 
 
 async def test_name_that_is_taken_is_a_conflict(gateway: Any) -> None:
-    answer = await gateway.http.post("/v1/environments", json={"name": "test"})
+    await gateway.http.post("/v1/environments", json={"name": "taken"})
+
+    answer = await gateway.http.post("/v1/environments", json={"name": "taken"})
 
     assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "false")
 
