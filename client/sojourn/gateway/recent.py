@@ -52,5 +52,10 @@ class RecentRequests:
 
     async def landed(self, key: UUID) -> None:
         """Wait for all with this key that are under way."""
-        if flights := self._flights.get(key):
+        while flights := self._flights.get(key):
             await asyncio.wait(set(flights))
+
+    async def fly_alone(self, key: UUID, run: Callable[[], Awaitable[T]]) -> T:
+        """Do it once all others with this key have landed, and let later ones wait."""
+        await self.landed(key)
+        return await self.fly(key, run)

@@ -36,20 +36,18 @@ async def send_once(call: Call[Any, Any], session_id: str, events: Sequence[User
     key = explicit_key(call)
     if key is not None:
         _check_key(call, key)
-        stem = derived(call, "events", key).hex[:_STEM]
-    elif attempt(call) > 0:
-        await call.gateway.recent.landed(request)
-        found = await _sent_before(call, session_id, request, events)
-        if found is not None:
-            return _marked(events, found, request)
-        stem = _new_stem()
-    else:
-        stem = _new_stem()
+    stem = derived(call, "events", key).hex[:_STEM] if key is not None else _new_stem()
 
     async def send() -> list[UserEvent]:
         marked = _marked(events, stem, request)
         return await call.runtime.send_event(session_id, *marked, owner=call.owner)
 
+    async def send_unless_sent() -> list[UserEvent]:
+        found = await _sent_before(call, session_id, request, events)
+        return _marked(events, found, request) if found is not None else await send()
+
+    if key is None and attempt(call) > 0:
+        return await call.gateway.recent.fly_alone(request, send_unless_sent)
     return await call.gateway.recent.fly(request, send)
 
 
