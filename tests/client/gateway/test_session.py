@@ -135,6 +135,10 @@ MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "Hello"}
         ({"budget": {"type": "limit", "max_list_cost": {"amount": "05", "currency": "USD"}}}, "budget.max_list_cost"),
         ({"budget": {"type": "limit", "max_list_cost": {"amount": 5, "currency": "USD"}}}, "budget.max_list_cost"),
         ({"budget": {"type": "limit", "max_list_cost": {"amount": "5", "currency": "EUR"}}}, "budget.max_list_cost"),
+        (
+            {"budget": {"type": "limit", "max_list_cost": {"amount": "1000000001", "currency": "USD"}}},
+            "budget.max_list_cost",
+        ),
         ({"initial_events": [MESSAGE] * 51}, "initial_events"),
         ({"initial_events": [MESSAGE, {"type": "user.interrupt"}]}, "initial_events.1.type"),
         (

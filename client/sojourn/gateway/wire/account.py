@@ -10,9 +10,9 @@ from sojourn.types.wire import Wire
 
 
 class MaxCost(Wire):
-    """An amount in whole US cents."""
+    """An amount in whole US cents, up to the most that a `Budget` may be."""
 
-    amount: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
+    amount: Annotated[str, Field(pattern=r"^(?:[1-9][0-9]{0,8}|1000000000)$")]
     currency: Literal["USD"]
 
 
