@@ -26,7 +26,7 @@ async def _work(address: str, queue: str) -> None:
     await SojournWorker(await connect_client(address), options=WorkerOptions(task_queue=queue)).run()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_each_run_starts_one_session_though_the_worker_is_killed(stage: Any) -> None:
     agent = await stage.agent(model="scripted:echo")
     schedule = CronSchedule(expression="0 * * * *", timezone="UTC")
@@ -67,7 +67,7 @@ async def test_each_run_starts_one_session_though_the_worker_is_killed(stage: An
         found = await stage.runtime.list_sessions(deployment_id=made.id, limit=99)
         return [session.id for session in found.data]
 
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(240):
         while len(await runs()) < RUNS or len(await sessions()) < RUNS:  # noqa: ASYNC110 (lists cannot be waited for)
             await asyncio.sleep(0.2)
 

@@ -44,7 +44,7 @@ from sojourn.types.schedule import (
     StoredDeployment,
 )
 
-_AT_ONCE = timedelta(seconds=10)
+_AT_ONCE = timedelta(seconds=30)
 _SHOWN = 5
 """Runs to come that are told (Managed Agents API §1.10)."""
 _REMEMBERED = 16

@@ -94,7 +94,7 @@ class DeploymentRunWorkflow:
         if self._deployment.archived_at is not None:
             return _rejected(f"deployment {self._deployment.id!r} is archived")
         schedule = self._deployment.schedule
-        waited = workflow.now() - workflow.info().start_time
+        waited = workflow.now() - workflow.info().workflow_start_time
         by_schedule = is_scheduled_run(workflow.info().workflow_id)
         if by_schedule and schedule is not None and waited > schedule.patience:
             return _rejected(f"no worker took the run for {waited.total_seconds():.0f} s, until the next one was due")
