@@ -40,7 +40,7 @@ async def test_each_run_starts_one_session_though_the_worker_is_killed(stage: An
     try:
         request = BackfillRequest()
         request.start_time.FromDatetime(NOON - timedelta(hours=RUNS, minutes=-1))
-        request.end_time.FromDatetime(NOON + timedelta(minutes=1))
+        request.end_time.FromDatetime(NOON + timedelta(minutes=30))
         await stage.client.workflow_service.patch_schedule(
             PatchScheduleRequest(
                 namespace=stage.client.namespace,

@@ -39,7 +39,7 @@ async def fire(stage: Any, deployment: Deployment, *, at: datetime, hours: int =
     """Have a schedule make up for its runs in the hours before a time."""
     request = BackfillRequest()
     request.start_time.FromDatetime(at - timedelta(hours=hours, seconds=30))
-    request.end_time.FromDatetime(at + timedelta(seconds=1))
+    request.end_time.FromDatetime(at + timedelta(seconds=20))
     await stage.client.workflow_service.patch_schedule(
         PatchScheduleRequest(
             namespace=stage.client.namespace,
