@@ -91,7 +91,7 @@ def test_agent_can_be_named_by_its_id() -> None:
 
 
 def test_change_tells_none_from_left_out() -> None:
-    change = parse(DeploymentChange, {"description": None, "metadata": {"a": None, "b": "2"}})
+    change: DeploymentChange = parse(DeploymentChange, {"description": None, "metadata": {"a": None, "b": "2"}})
 
     changed = change.applied(STORED, None)
 
