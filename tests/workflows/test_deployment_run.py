@@ -148,9 +148,8 @@ async def test_editing_while_it_fires_loses_no_run_and_doubles_none(stage: Any) 
     await asyncio.gather(edit(), fire(stage, made, at=NOON + timedelta(hours=5), hours=6))
 
     found = await runs(stage, made, 6)
-    assert {run.trigger for run in found} == {
-        ScheduleTrigger(scheduled_at=NOON + timedelta(hours=hour, minutes=-30)) for hour in range(6)
-    }
+    due = {run.trigger.scheduled_at for run in found if isinstance(run.trigger, ScheduleTrigger)}
+    assert due == {NOON + timedelta(hours=hour, minutes=-30) for hour in range(6)}
     assert len({run.session_id for run in found}) == 6
     assert (await stage.runtime.get_deployment(made)).metadata == {"edit": "5"}
     for run in found:
