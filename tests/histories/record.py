@@ -32,12 +32,14 @@ from sojourn.client.update import execute_update
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     CloudConfigChange,
+    DeploymentDefinition,
     EnvironmentChange,
     EnvironmentDefinition,
     EnvironmentNotFoundError,
     Owner,
     Packages,
     RollOver,
+    UserMessage,
 )
 from sojourn.types.event import (
     AgentToolUse,
@@ -54,6 +56,8 @@ ENVIRONMENT = "environment-changes"
 NAME = "environment-name"
 KEY = "key"
 EXPORT = "export-at-end"
+RUN = "deployment-run-started"
+FAILED_RUN = "deployment-run-failed"
 
 # --- plays that bring their own workers ----------------------------------------------------------------------------
 
@@ -185,6 +189,32 @@ async def _record_agent(client: Client, folder: Path) -> None:
     await _write(client, folder, f"{OWNER.workspace}/{agent.id}", AGENT)
 
 
+async def _record_started_run(client: Client, folder: Path) -> None:
+    await _record_run(client, folder, RUN)
+
+
+async def _record_failed_run(client: Client, folder: Path) -> None:
+    await _record_run(client, folder, FAILED_RUN)
+
+
+async def _record_run(client: Client, folder: Path, name: str) -> None:
+    """A run of a deployment that starts a session, or one whose agent is gone."""
+    play = PLAYS["turn"]
+    async with _worker(client, name, play), _crew(client, name) as runtime:
+        agent = await runtime.create(definition(name, play))
+        wanted = DeploymentDefinition(name="nightly", agent=agent.id, initial_events=(UserMessage.text("hello"),))
+        deployment = await runtime.create_deployment(wanted)
+        if name == FAILED_RUN:
+            await agent.archive()
+        run = await runtime.run_deployment(deployment)
+        assert (run.error is not None) == (name == FAILED_RUN), f"{name} did not go as planned"
+        await _write(client, folder, f"{OWNER.workspace}/{run.id}", name)
+        if run.session_id is not None:
+            session = runtime.session(run.session_id)
+            await idle(session, 1)
+            await session.archive()
+
+
 async def _record_environment(client: Client, folder: Path) -> None:
     async with _worker(client, "environment", PLAYS["turn"]), _crew(client, "environment") as runtime:
         made = await runtime.create_environment(EnvironmentDefinition(name="one", metadata={"a": "1"}))
@@ -242,6 +272,8 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     ENVIRONMENT: _record_environment,
     NAME: _record_name,
     KEY: _record_key,
+    RUN: _record_started_run,
+    FAILED_RUN: _record_failed_run,
 }
 
 

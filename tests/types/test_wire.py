@@ -31,6 +31,7 @@ from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
 from sojourn.types.model import PROVIDERS, ModelRef, ModelSettings
 from sojourn.types.record import CallModelInput, Said, ToolCallPart
+from sojourn.types.schedule import CronSchedule
 from sojourn.types.session import Owner, SessionInput, UpdateSessionInput
 from sojourn.types.wire import Metadata, Wire, parse
 
@@ -119,6 +120,9 @@ models = st.builds(
 SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
     ModelRef: models,
     Owner: st.builds(Owner, workspace=st.just("acme"), user=st.text(min_size=1).filter(lambda text: text.strip())),
+    CronSchedule: st.builds(
+        CronSchedule, expression=st.sampled_from(["* * * * *", "0 9 * * mon-fri"]), timezone=st.just("Europe/Berlin")
+    ),
     UnknownEvent: st.builds(UnknownEvent, type=st.text().map("later.{}".format)),
 }
 SPECIAL[AgentDefinition] = st.builds(

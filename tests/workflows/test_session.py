@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sojourn.client.session import TASK_TIMEOUT
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     AgentMessage,
@@ -20,6 +19,7 @@ from sojourn.types import (
 )
 from sojourn.types.name import AGENT_STATE_QUERY, PENDING_ACTIONS_QUERY, STATUS_QUERY, USAGE_QUERY
 from sojourn.types.session import AgentState, PendingAction, StatusReport
+from sojourn.types.start import TASK_TIMEOUT
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, PlayedModel, Stage

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
 
 from sojourn.activities.compaction import ContextCompaction
+from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
 from sojourn.activities.model_step import ModelStep
@@ -25,7 +26,13 @@ from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
 from sojourn.worker.router import ModelRouter
-from sojourn.workflows import ENTITIES, VERSIONED_ENTITIES, ExportWorkflow, SessionWorkflow
+from sojourn.workflows import (
+    ENTITIES,
+    VERSIONED_ENTITIES,
+    DeploymentRunWorkflow,
+    ExportWorkflow,
+    SessionWorkflow,
+)
 
 logger = logging.getLogger("sojourn.worker")
 
@@ -89,14 +96,23 @@ class SojournWorker:
         )
         compaction = ContextCompaction(logs=logs, tools=self.tools, model=self._router)
         call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
+        runs = DeploymentRuns(client)
         self._worker = temporalio.worker.Worker(
             client,
             workflows=[
                 SessionWorkflow,
                 *(VERSIONED_ENTITIES if _versioned(self.options) else ENTITIES),
                 ExportWorkflow,
+                DeploymentRunWorkflow,
             ],
-            activities=[step.call_model, call.run_tool, compaction.compact_context, Export(client).export_runs],
+            activities=[
+                step.call_model,
+                call.run_tool,
+                compaction.compact_context,
+                Export(client).export_runs,
+                runs.check_deployment,
+                runs.pause_deployment,
+            ],
             **_tuning(self.options),
         )
 

@@ -16,6 +16,7 @@ from sojourn.cli import (
     explain,
     gateway,
     key,
+    schedule,
     session,
     up,
     worker,
@@ -39,6 +40,7 @@ app.add_typer(environment.app, name="environments")
 app.add_typer(session.app, name="sessions")
 app.add_typer(key.app, name="keys")
 app.add_typer(deployment.app, name="deployments")
+app.add_typer(schedule.app, name="schedules")
 cluster.register(app)
 
 

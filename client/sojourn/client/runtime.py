@@ -12,6 +12,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 
 from sojourn.client.connection import connect_client
+from sojourn.client.deployment_run import RunStore
 from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
@@ -22,6 +23,8 @@ from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import LONG_POLLS, PollBudget
 from sojourn.client.reading import Session, SessionReads
 from sojourn.client.registry import Agent
+from sojourn.client.schedule import ScheduleStore
+from sojourn.client.schedule_registry import ScheduleRegistry
 from sojourn.client.session import LogEnd, SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 
-class AgentRuntime(SessionReads, EnvironmentRegistry):
+class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -74,6 +77,10 @@ class AgentRuntime(SessionReads, EnvironmentRegistry):
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._environments = EnvironmentStore(client, task_queue=task_queue)
+        self._schedules = ScheduleStore(
+            client, agents=self._agents, environments=self._environments, task_queue=task_queue
+        )
+        self._runs = RunStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
 
     @classmethod

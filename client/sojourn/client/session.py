@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import (
     SignalWorkflowExecutionRequest,
 )
 from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.answer import OpenCalls, answers
@@ -42,7 +42,7 @@ from sojourn.client.validation import (
     check_readable,
     check_size,
 )
-from sojourn.types.account import Budget, SessionAccount
+from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import ChainReader
@@ -61,28 +61,15 @@ from sojourn.types.error import (
     WorkerUnavailableError,
 )
 from sojourn.types.event import UserEvent
-from sojourn.types.export import ExportResult, ExportState
+from sojourn.types.export import ExportResult
 from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
 from sojourn.types.name import (
-    ACCOUNT_MEMO,
-    AGENT_ATTRIBUTE,
-    AGENT_VERSION_ATTRIBUTE,
     ARCHIVE_UPDATE,
-    CREATED_ATTRIBUTE,
-    DEPLOYMENT_ATTRIBUTE,
-    ENVIRONMENT_ATTRIBUTE,
-    EXPORT_ATTRIBUTE,
-    METADATA_MEMO,
-    NO_STOP_REASON,
     QUEUED_MEMO,
     SESSION_WORKFLOW,
     START_MEMO,
-    STATUS_ATTRIBUTE,
-    STOP_REASON_ATTRIBUTE,
-    TITLE_MEMO,
     USER_ATTRIBUTE,
     USER_EVENTS_SIGNAL,
-    WORKSPACE_ATTRIBUTE,
 )
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
@@ -98,14 +85,9 @@ from sojourn.types.session import (
     SessionSnapshot,
     SessionStatus,
 )
+from sojourn.types.start import TASK_TIMEOUT, start_attributes, start_memo, start_summary
 
 _NAMESPACE = uuid.UUID("5a6f6a6f-7572-5e00-8000-7369676e616c")
-
-
-TASK_TIMEOUT = timedelta(seconds=5)
-"""After so long a workflow task whose worker died in the middle of it goes to another. A task takes milliseconds, the
-replay of the longest run about half a second (temporal.md §3.7); the server's default is ten seconds."""
-
 _AT_ONCE = timedelta(seconds=5)
 
 _AT_A_TIME = 16
@@ -231,8 +213,6 @@ class SessionStore:
     ) -> str:
         signal = UserEvents(sent=tuple(events))
         await check_size(self._client, signal)
-        starts = any(event.type == "user.message" for event in events)
-        status = SessionStatus.RUNNING if starts else SessionStatus.QUEUED
         with translated(self._address, taken=SessionExistsError(input.session_id)):
             handle = await self._client.start_workflow(
                 SESSION_WORKFLOW,
@@ -240,10 +220,10 @@ class SessionStore:
                 id=workflow_id(input.owner.workspace, input.session_id),
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=_attributes(input, status),
-                memo={**_memo(input), **(more_memo or {})},
+                search_attributes=start_attributes(input, signal, now=datetime.now(UTC)),
+                memo={**start_memo(input), **(more_memo or {})},
                 task_timeout=TASK_TIMEOUT,
-                static_summary=input.title or f"session of {input.agent.name}",
+                static_summary=start_summary(input),
                 start_signal=USER_EVENTS_SIGNAL if events else None,
                 start_signal_args=[signal] if events else [],
             )
@@ -565,29 +545,3 @@ def _news(calls: OpenCalls, events: list[UserEvent]) -> list[UserEvent]:
 
 def _is_past(reader: ChainReader, located: Located) -> bool:
     return reader.run_id != located.run_id or reader.event_id >= located.history_length
-
-
-def _memo(input: SessionInput) -> dict[str, object]:
-    account = {ACCOUNT_MEMO: SessionAccount(cost_microcents=0, budget=input.budget)} if input.budget else {}
-    return {TITLE_MEMO: input.title, METADATA_MEMO: input.metadata, **account}
-
-
-def _attributes(input: SessionInput, status: SessionStatus) -> TypedSearchAttributes:
-    """Set at the start they cost no history event."""
-    now = datetime.now(UTC)
-    # Stores of search attributes differ in what they keep below the millisecond.
-    created = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    named = ((ENVIRONMENT_ATTRIBUTE, input.environment_id), (DEPLOYMENT_ATTRIBUTE, input.deployment_id))
-    return TypedSearchAttributes(
-        [
-            *(SearchAttributePair(key, value) for key, value in named if value),
-            SearchAttributePair(AGENT_VERSION_ATTRIBUTE, str(input.agent.version)),
-            SearchAttributePair(CREATED_ATTRIBUTE, created),
-            SearchAttributePair(STATUS_ATTRIBUTE, status.value),
-            SearchAttributePair(STOP_REASON_ATTRIBUTE, NO_STOP_REASON),
-            SearchAttributePair(AGENT_ATTRIBUTE, input.agent.id),
-            SearchAttributePair(WORKSPACE_ATTRIBUTE, input.owner.workspace),
-            SearchAttributePair(USER_ATTRIBUTE, input.owner.user),
-            SearchAttributePair(EXPORT_ATTRIBUTE, ExportState.NONE.value),
-        ]
-    )

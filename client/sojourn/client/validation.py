@@ -15,13 +15,13 @@ from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
-from sojourn.types.id import AgentId, EnvironmentId, SessionId, new_event_id
+from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_OTHERS = ("agent_", "env_")
+_OTHERS = ("agent_", "drun_", "env_")
 """How the ids of what else a workspace holds begin."""
 _ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9]{1,64}")
 
@@ -29,19 +29,19 @@ MAX_EVENTS = 1000
 """Events of one call: together they are one record of history."""
 
 
-def check_events(events: Sequence[UserEvent]) -> list[UserEvent]:
-    """The events with ids; those the caller has chosen stay.
+def check_events(events: Sequence[UserEvent], *, path: str = "events") -> list[UserEvent]:
+    """The events with ids; those the caller has chosen stay. ``path`` is what errors call the list.
 
     Raises:
         InvalidRequestError: One is empty or not supported, two share an id, or there are too many.
     """
     if len(events) > MAX_EVENTS:
-        raise InvalidRequestError(f"{len(events)} events in one call; send up to {MAX_EVENTS:,}", param="events")
+        raise InvalidRequestError(f"{len(events)} events in one call; send up to {MAX_EVENTS:,}", param=path)
     checked = [event if event.id else event.model_copy(update={"id": new_event_id()}) for event in events]
     for place, event in enumerate(checked):
-        _check_event(event, path=f"events.{place}")
+        _check_event(event, path=f"{path}.{place}")
     if len({event.id for event in checked}) < len(checked):
-        raise InvalidRequestError("two events have the same id; leave ids out to get new ones", param="events")
+        raise InvalidRequestError("two events have the same id; leave ids out to get new ones", param=path)
     return checked
 
 
@@ -82,6 +82,23 @@ def check_agent_id(agent_id: str) -> AgentId:
         allowed = "'agent_' and up to 122 letters, digits, '.', '_', ':' or '-'"
         raise InvalidRequestError(f"agent_id {agent_id!r}: {allowed}; leave it out to get one", param="agent_id")
     return AgentId(agent_id)
+
+
+def check_deployment_id(deployment_id: str) -> DeploymentId:
+    """The same for a deployment."""
+    return DeploymentId(_check_id(deployment_id, "depl_", "deployment_id"))
+
+
+def check_run_id(run_id: str) -> DeploymentRunId:
+    """The same for the run of a deployment."""
+    return DeploymentRunId(_check_id(run_id, "drun_", "run_id"))
+
+
+def _check_id(id: str, prefix: str, param: str) -> str:
+    if not re.fullmatch(rf"{prefix}[A-Za-z0-9]{{1,64}}", id):
+        text = f"{param} {id!r}: write {prefix!r} and up to 64 letters or digits; leave it out to get one"
+        raise InvalidRequestError(text, param=param)
+    return id
 
 
 def check_definition(definition: AgentDefinition) -> None:

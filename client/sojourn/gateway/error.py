@@ -17,6 +17,7 @@ from sojourn.types import (
 )
 from sojourn.types.error import (
     AgentArchivedError,
+    DeploymentArchivedError,
     EnvironmentArchivedError,
     SessionClosedError,
     SessionStateError,
@@ -40,6 +41,7 @@ _TYPES = {
 # repeats a 409 twice, and none of these gets better by that.
 _WRONG_NOW = (
     AgentArchivedError,
+    DeploymentArchivedError,
     EnvironmentArchivedError,
     SessionClosedError,
     SessionStateError,

@@ -7,6 +7,8 @@
     │   └── ToolNotFoundError        the definition names a tool that the worker does not have
     ├── NotFoundError
     │   ├── AgentNotFoundError
+    │   ├── DeploymentNotFoundError
+    │   ├── DeploymentRunNotFoundError
     │   ├── EnvironmentNotFoundError
     │   ├── KeyNotFoundError
     │   ├── SessionNotFoundError     unknown, deleted, or another owner's
@@ -15,6 +17,8 @@
     │   ├── ActionRequiredError      the turn waits for an approval or a result that only the caller can give
     │   ├── AgentArchivedError
     │   ├── BudgetReachedError       the turn waits until the session's budget is raised or removed
+    │   ├── DeploymentArchivedError
+    │   ├── DeploymentExistsError
     │   ├── EnvironmentArchivedError
     │   ├── EnvironmentExistsError
     │   ├── EnvironmentInUseError    sessions refer to it
@@ -139,6 +143,27 @@ class AgentNotFoundError(NotFoundError):
         self.agent_id = agent_id
 
 
+class DeploymentNotFoundError(NotFoundError):
+    """No deployment with this id for this owner."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(
+            f"deployment {deployment_id!r} not found; `sojourn schedules list` shows what there is",
+            deployment_id=deployment_id,
+        )
+        self.deployment_id = deployment_id
+
+
+class DeploymentRunNotFoundError(NotFoundError):
+    """No run with this id for this owner, or it was longer ago than the namespace keeps what is over."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"deployment run {run_id!r} not found; `sojourn schedules runs` shows what there is", run_id=run_id
+        )
+        self.run_id = run_id
+
+
 class EnvironmentNotFoundError(NotFoundError):
     """No environment with this id in the workspace."""
 
@@ -215,6 +240,22 @@ class BudgetReachedError(ConflictError):
             session_id=session_id,
         )
         self.session_id = session_id
+
+
+class DeploymentArchivedError(ConflictError):
+    """The deployment takes no changes and no runs."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(f"deployment {deployment_id!r} is archived; create a new one", deployment_id=deployment_id)
+        self.deployment_id = deployment_id
+
+
+class DeploymentExistsError(ConflictError):
+    """The id of the deployment, or of the run, is taken."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"{id!r} exists already; leave the id out to get a new one", id=id)
+        self.id = id
 
 
 class EnvironmentArchivedError(ConflictError):

@@ -6,6 +6,7 @@ every reader finds the same one.
 """
 
 import hashlib
+from datetime import UTC, datetime
 from typing import NewType
 from uuid import UUID, uuid5
 
@@ -17,6 +18,7 @@ KeyId = NewType("KeyId", str)
 SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
+DeploymentRunId = NewType("DeploymentRunId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -46,13 +48,67 @@ def new_event_id() -> EventId:
     return EventId(f"sevt_{uuid_utils.uuid7().hex}")
 
 
+def new_deployment_id() -> DeploymentId:
+    """A fresh deployment id. Not for workflow code."""
+    return DeploymentId(f"depl_{uuid_utils.uuid7().hex}")
+
+
+def new_deployment_run_id() -> DeploymentRunId:
+    """A fresh id of a run that somebody asks for. Not for workflow code."""
+    return DeploymentRunId(f"drun_{uuid_utils.uuid7().hex}")
+
+
+def new_change_id() -> str:
+    """A fresh id of a change, short because many are kept. Not for workflow code."""
+    return str(uuid_utils.uuid7().hex[16:])
+
+
+def scheduled_run_prefix(deployment_id: DeploymentId) -> str:
+    """How the ids of all runs begin that a schedule starts; the server appends ``-`` and the time they are due."""
+    return f"drun_{deployment_id.removeprefix('depl_')}"
+
+
+def run_workflow_id(workspace: str, run_id: DeploymentRunId) -> str:
+    """The Temporal workflow id of a run. Ids of runs by schedule end in their time in hexadecimal.
+
+    Raises:
+        ValueError: There can be no such run.
+    """
+    prefix, mark, at = run_id.partition("-")
+    if not mark:
+        return f"{workspace}/{run_id}"
+    try:
+        due = datetime.fromtimestamp(int(at, 16), UTC)
+    except (OSError, OverflowError):
+        raise ValueError(f"{at!r} is no time") from None
+    return f"{workspace}/{prefix}-{due:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def deployment_run_id(workflow_id: str) -> DeploymentRunId:
+    """The way back."""
+    prefix, mark, at = workflow_id.rpartition("/")[2].partition("-")
+    if not mark:
+        return DeploymentRunId(prefix)
+    return DeploymentRunId(f"{prefix}-{int(datetime.fromisoformat(at).timestamp()):x}")
+
+
+def is_scheduled_run(workflow_id: str) -> bool:
+    """Whether a run was started by a schedule, as far as its workflow id tells: no other id of a run has a ``-``."""
+    return "-" in workflow_id.rpartition("/")[2]
+
+
+def run_session_id(workflow_id: str) -> SessionId:
+    """The session that a run starts, which is the same however often the run is tried."""
+    return SessionId(f"sesn_{uuid5(_NAMESPACE, workflow_id).hex}")
+
+
 def derived_event_id(session_id: SessionId, position: str) -> EventId:
     """The id of an event that was written without one, from its place in the session's log."""
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | EnvironmentId | SessionId) -> str:
-    """The Temporal workflow id of an agent, an environment or a session."""
+def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId) -> str:
+    """The Temporal workflow id of an agent, an environment or a session; of a deployment, the id of its schedule."""
     return f"{workspace}/{entity_id}"
 
 

@@ -13,6 +13,7 @@ ENVIRONMENT_WORKFLOW = "EnvironmentWorkflow"
 NAME_WORKFLOW = "NameWorkflow"
 KEY_WORKFLOW = "KeyWorkflow"
 EXPORT_WORKFLOW = "ExportWorkflow"
+DEPLOYMENT_RUN_WORKFLOW = "DeploymentRunWorkflow"
 
 USER_EVENTS_SIGNAL = "user_events"
 
@@ -35,6 +36,8 @@ CALL_MODEL_ACTIVITY = "call_model"
 RUN_TOOL_ACTIVITY = "run_tool"
 COMPACT_CONTEXT_ACTIVITY = "compact_context"
 EXPORT_RUNS_ACTIVITY = "export_runs"
+CHECK_DEPLOYMENT_ACTIVITY = "check_deployment"
+PAUSE_DEPLOYMENT_ACTIVITY = "pause_deployment"
 
 LOG_MEMO = "log"
 """Memo key under which the workflow says events. Nothing else may be read as a part of the log."""
@@ -50,13 +53,16 @@ QUEUED_MEMO = "queued"
 """About how many messages wait for their turn, in thousands; absent while there are few."""
 AGENT_NAME_MEMO = "name"
 AGENT_VERSION_MEMO = "version"
+DEPLOYMENT_RUN_MEMO = "run"
+"""A `DeploymentRunMemo` on the runs of deployments."""
 ENVIRONMENT_MEMO = "environment"
 """An `EnvironmentMemo` on environments; an environment's id on the name that it holds."""
 KEY_MEMO = "key"
 """A `KeyRecord` on API keys. It holds the hash of the secret, never the secret."""
 
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
-"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents and environments."""
+"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents and environments; ``active``, ``paused`` or
+``archived`` on deployments; ``pending``, ``started`` or ``failed`` on their runs."""
 STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
 NO_STOP_REASON = "none"
 """What a session without a stop reason shows, because a search attribute is never unset."""

@@ -1,6 +1,7 @@
 """Deterministic code: sessions, and what they need to be, as Temporal workflows."""
 
 from sojourn.workflows.agent import AgentWorkflow, VersionedAgentWorkflow
+from sojourn.workflows.deployment_run import DeploymentRunWorkflow
 from sojourn.workflows.environment import (
     EnvironmentWorkflow,
     NameWorkflow,
@@ -21,6 +22,7 @@ __all__ = [
     "ENTITIES",
     "VERSIONED_ENTITIES",
     "AgentWorkflow",
+    "DeploymentRunWorkflow",
     "EnvironmentWorkflow",
     "ExportWorkflow",
     "KeyWorkflow",

@@ -1,10 +1,11 @@
 """The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
 
 from sojourn.gateway.endpoint import Endpoint
-from sojourn.gateway.route import agent, environment, event, event_log, model, session, thread
+from sojourn.gateway.route import agent, deployment, environment, event, event_log, model, session, thread
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
+    *deployment.ENDPOINTS,
     *environment.ENDPOINTS,
     *event.ENDPOINTS,
     *event_log.ENDPOINTS,
