@@ -130,6 +130,8 @@ class EventStream(Response):
     async def _pump(self, send: Send) -> None:
         async for each in self._frames:
             await self._send(send, each)
+            # A long log is sent without waiting for anything: others get their turn, and a client that left is noticed.
+            await asyncio.sleep(0)
 
     async def _send(self, send: Send, body: bytes) -> None:
         async with self._sending:
