@@ -19,7 +19,7 @@ PAGE = PurePosixPath("sojourn", "gateway", "console", "page")
 LIGHT = ["sojourn.types", "sojourn.workflows", "sojourn.client"]
 # What only extras bring: the packages above must not need any of it.
 EXTRAS = ["anthropic", "genai_prices", "google.genai", "griffe", "openai", "prompt_toolkit", "pydantic_ai"]
-EXTRAS += ["rich", "sse_starlette", "starlette", "typer", "uvicorn", "yaml"]
+EXTRAS += ["rich", "starlette", "typer", "uvicorn", "yaml"]
 
 IMPORT_ALL = """
 import importlib, json, sys

@@ -28,7 +28,7 @@ _EXTRAS = {
     "anthropic": ("anthropic",),
     "google": ("google.genai",),
     "cli": ("prompt_toolkit", "yaml"),
-    "gateway": ("starlette", "sse_starlette", "uvicorn"),
+    "gateway": ("starlette", "uvicorn"),
 }
 _KEYS = {
     "anthropic": ("ANTHROPIC_API_KEY",),

@@ -80,7 +80,6 @@ _EXTRAS = {
     "obstore": "store",
     "prompt_toolkit": "cli",
     "pydantic_ai": "worker",
-    "sse_starlette": "gateway",
     "starlette": "gateway",
     "uvicorn": "gateway",
     "yaml": "cli",
