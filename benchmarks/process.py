@@ -24,6 +24,9 @@ Kind = Literal["ours", "raw"]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _COMMANDS = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
 
+LONG_POLLS = 2000
+"""For each process; the server of the benchmarks admits 20,000."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -115,7 +118,7 @@ async def gateway_process(runtime: AgentRuntime) -> AsyncGenerator[GatewayProces
     made = await KeyStore(runtime.client, task_queue=runtime.task_queue).create("benchmark", owner=runtime.owner)
     code = "from sojourn.cli import main; main()"
     options = ("--address", runtime.client.service_client.config.target_host, "--task-queue", runtime.task_queue)
-    limits = ("--writes-per-minute", "0", "--reads-per-minute", "0")
+    limits = ("--writes-per-minute", "0", "--reads-per-minute", "0", "--long-polls", str(LONG_POLLS))
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, "gateway", "--json", "--log-level", "warning", "--port", "0", *options, *limits),
         stdout=asyncio.subprocess.PIPE,

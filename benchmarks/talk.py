@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
+from process import LONG_POLLS
 from raw import RAW_MODEL, RawAgent, RawMessage
 from script import QUESTION
 from temporalio.api.enums.v1 import EventType
@@ -146,7 +147,7 @@ class Ours:
     @classmethod
     async def make(cls, client: Client, task_queue: str, *, script: str = "turn") -> "Ours":
         """An agent that answers from a script, and a client of its own."""
-        runtime = AgentRuntime(client, task_queue=task_queue)
+        runtime = AgentRuntime(client, task_queue=task_queue, long_polls=LONG_POLLS)
         definition = AgentDefinition.model_validate(
             {"name": f"bench {script}", "model": f"scripted:{script}", "tools": ["look_up"]}
         )

@@ -1,9 +1,11 @@
 from dataclasses import dataclass
+from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.client.poll import SHORT_POLL, PollBudget
+from sojourn.client.poll import SHORT_POLL, SHORT_POLLS_PER_SECOND, PollBudget
 from sojourn.types.chain import LONG_POLL
 
 
@@ -118,3 +120,21 @@ def test_budget_is_never_exceeded_and_running_sessions_come_first(limit: int, mo
             assert long or budget.held == limit
             assert long or not reader.running or all(each.running for each in readers if budget.holds(each))
         assert budget.held == sum(budget.holds(each) for each in readers) <= limit
+
+
+def test_short_polls_take_turns() -> None:
+    budget = PollBudget(0)
+
+    delays = [budget.delay(now=100.0) for _ in range(SHORT_POLLS_PER_SECOND + 1)]
+
+    assert delays[0] == timedelta(0)
+    assert delays == sorted(delays)
+    assert delays[-1].total_seconds() == pytest.approx(1)
+
+
+def test_short_poll_after_a_rest_needs_no_turn() -> None:
+    budget = PollBudget(0)
+    for _ in range(50):
+        budget.delay(now=100.0)
+
+    assert budget.delay(now=101.0) == timedelta(0)

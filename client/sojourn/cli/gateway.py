@@ -105,6 +105,10 @@ async def gateway(
             cli.out.note(f"stopping; running requests get {drain:g} s, a second signal ends it at once")
 
 
+_EMBEDDED_LONG_POLLS = 5_000
+"""The embedded server admits 20,000 for the namespace (``frontend.namespaceCount``)."""
+
+
 @asynccontextmanager
 async def development(
     client: "Client", folder: Path, listener: "socket.socket", *, ui_url: str | None, models: list[str] | None
@@ -112,7 +116,7 @@ async def development(
     """A gateway with the folder's development key, while the block runs."""
     from sojourn.gateway import serving
 
-    runtime = AgentRuntime(client)
+    runtime = AgentRuntime(client, long_polls=_EMBEDDED_LONG_POLLS)
     key = await development_key(client, folder)
     try:
         # One developer on one machine: nobody to share it with.

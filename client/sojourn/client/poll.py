@@ -2,7 +2,7 @@
 
 A Temporal frontend admits a limited number of long-running calls per namespace, the workers' own pollers included
 (``frontend.namespaceCount``, 1,200 by default). Past it workers starve. So readers share a fixed number of long polls,
-running sessions first; the rest looks by short polls that back off (design.md §3).
+running sessions first; the rest looks by short polls that back off and take turns (design.md §3).
 """
 
 from datetime import timedelta
@@ -15,6 +15,10 @@ LONGEST_PAUSE = timedelta(seconds=2)
 
 LONG_POLLS = 300
 """For a process among several, at a server with its default limits."""
+
+SHORT_POLLS_PER_SECOND = 200
+"""All readers of a process together. A frontend takes 2,400 requests a second for a namespace
+(``frontend.namespaceRPS``), and refuses what workers and clients ask beyond that."""
 
 
 class Poller(Protocol):
@@ -41,6 +45,7 @@ class PollBudget:
         """
         self._limit = limit
         self._holders: dict[Poller, None] = {}
+        self._next_short = 0.0
 
     @property
     def held(self) -> int:
@@ -57,6 +62,16 @@ class PollBudget:
             self._holders[poller] = None
             return LONG_POLL
         return SHORT_POLL
+
+    def delay(self, *, now: float) -> timedelta:
+        """How long a short poll that is wanted now must wait for its turn; each call takes one turn.
+
+        Args:
+            now: Seconds on a clock that never goes back.
+        """
+        turn = max(now, self._next_short)
+        self._next_short = turn + 1 / SHORT_POLLS_PER_SECOND
+        return timedelta(seconds=turn - now)
 
     def release(self, poller: Poller) -> None:
         """Take back the long poll, if the reader holds one."""

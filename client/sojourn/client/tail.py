@@ -186,6 +186,8 @@ class SessionTail:
     async def _poll(self) -> bool:
         """One poll. True if it brought something or waited long."""
         wait = self._budget.wait_for(self)
+        if wait == SHORT_POLL:
+            await self._rest(self._budget.delay(now=asyncio.get_running_loop().time()))
         self._poked.clear()
         run, run_id = self._reader.run, self._reader.run_id
         page = await self._read(wait)
