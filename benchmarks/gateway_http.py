@@ -1,8 +1,8 @@
 """The HTTP gateway beside the Python client that does the same: requests, streams, memory.
 
-The gateway is a process of its own; both sides hold as many long polls as the embedded server has room for. Its client is
-a lean one of this process, in which the Python client works too. Event latency is counted from the server's own stamp,
-as in `latency.py`, which a reader of this process sees; both sides are woken by their own sends.
+The gateway is a process of its own; both sides hold as many long polls as the embedded server has room for. Its client
+is a lean one of this process, in which the Python client works too. Event latency is counted from the server's own
+stamp, as in `latency.py`, which a reader of this process sees; both sides are woken by their own sends.
 """
 
 import asyncio
