@@ -210,7 +210,7 @@ async def test_conversation_that_can_lose_nothing_costs_no_call(stage: Stage) ->
     stage.conversation = Conversation([SystemTurn("rule"), user("hello")])
     model = Listener()
 
-    assert await stage.run(model, too_long=True) == CompactContextResult(step=STEP)
+    assert await stage.run(model, too_long=True) == CompactContextResult(step=STEP, cost_microcents=0)
     assert model.requests == []
 
 

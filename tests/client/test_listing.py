@@ -42,6 +42,11 @@ def test_value_cannot_leave_its_quotes(value: str, literal: str) -> None:
     assert quote(value) == literal
 
 
+def test_value_that_no_database_takes_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="NUL"):
+        condition({"SojournUser": "ada\0"})
+
+
 @pytest.mark.parametrize("limit", [0, -1, 1001])
 async def test_limit_out_of_bounds_is_refused(limit: int) -> None:
     with pytest.raises(InvalidRequestError) as error:

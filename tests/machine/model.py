@@ -138,7 +138,7 @@ class Model:
         if self.phase:
             self._cut()
             return
-        self.log.append("idle end_turn")
+        self.log += ["usage", "idle end_turn"]
         self.below = "idle"
         self._wake()
 

@@ -74,7 +74,13 @@ def timestamp(at: datetime) -> str:
 
 
 def quote(value: str) -> str:
-    """A string literal of the query language."""
+    """A string literal of the query language.
+
+    Raises:
+        InvalidRequestError: It has a character that no database takes.
+    """
+    if "\0" in value:
+        raise InvalidRequestError(f"{value[:40]!r} holds a NUL character; leave it out")
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -7,7 +7,7 @@ finds nothing here reads the log.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ class Entry:
     place: Place
     kind: str
     at: datetime | None
-    since: int
+    # What is held back is shown with the next event of a log that grows, and at the end of one that does not.
+    since: int = field(compare=False)
     original: int
     json: bytes
 
