@@ -55,8 +55,8 @@ async def serving(
 
 def base_url(listener: socket.socket) -> str:
     """Where clients on this machine reach the listener."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    bound, port = listener.getsockname()[:2]
+    host: str = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

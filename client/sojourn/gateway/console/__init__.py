@@ -100,7 +100,7 @@ def console_routes() -> list[Route]:
 
 def _assets() -> dict[str, _Asset]:
     found = {}
-    for file in (files(__package__) / "page").iterdir():
+    for file in (files("sojourn.gateway.console") / "page").iterdir():
         media_type = _TYPES.get(file.name[file.name.rfind(".") :])
         if media_type is not None:
             content = file.read_bytes()
