@@ -29,10 +29,10 @@ from sojourn.types.record import (
 from sojourn.types.session import SessionInput
 
 _PATIENCE = timedelta(seconds=10)
-"""What is looked for exists already, so a read that waits this long means that the log is not what we think it is."""
+"""How long one read may take. What is looked for exists already, so one that takes longer is asked again."""
 
 _OUTAGE = timedelta(seconds=60)
-"""How long a server may be away while an activity reads."""
+"""How long a server may be away, or too busy to answer, while an activity reads."""
 _AGAIN = timedelta(milliseconds=200)
 
 
@@ -189,11 +189,17 @@ def _identity(record: Record) -> tuple[type[Record], EventId] | None:
 
 
 async def _read_on(reader: ChainReader) -> list[Stored] | None:
-    """The next page, also from a server that is away for a while: a tool that runs once must not be lost to that."""
+    """The next page, also from a server that is away for a while: a tool that runs once must not be lost to that.
+
+    Returns:
+        Records; ``None`` if there is nothing more, because the chain has ended or is another than we think.
+    """
     end = asyncio.get_running_loop().time() + _OUTAGE.total_seconds()
     while True:
         try:
-            return await reader.read(wait=_PATIENCE)
+            page = await reader.read(wait=_PATIENCE)
+            if page is not None or reader.ended or asyncio.get_running_loop().time() > end:
+                return page
         except RPCError as error:
             if error.status not in TRANSIENT or asyncio.get_running_loop().time() > end:
                 raise
