@@ -53,10 +53,14 @@ async def serving(
         await task
 
 
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
 def base_url(listener: socket.socket) -> str:
     """Where clients on this machine reach the listener."""
     bound, port = listener.getsockname()[:2]
-    host: str = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
+    host = str(bound)
+    host = _REACHED_AT.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
