@@ -1,14 +1,18 @@
+import re
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
 
-from sojourn.client.listing import condition, list_workflows, quote
+from sojourn.client.listing import CreatedRange, condition, list_workflows, quote
 from sojourn.types.described import closed_at, is_open
 from sojourn.types.error import InvalidRequestError
-from sojourn.types.name import STATUS_ATTRIBUTE, USER_ATTRIBUTE
+from sojourn.types.name import CREATED_ATTRIBUTE, STATUS_ATTRIBUTE, USER_ATTRIBUTE
 
 UNUSED = cast(Client, None)
 
@@ -75,3 +79,24 @@ def test_run_is_open_until_it_has_ended() -> None:
 
 def test_run_that_goes_on_was_not_closed() -> None:
     assert closed_at(WorkflowExecutionInfo()) is None
+
+
+@given(
+    created=st.integers(0, 10**7),
+    bound=st.integers(0, 10**10),
+    sign=st.sampled_from(["gt", "gte", "lt", "lte"]),
+)
+@example(created=370, bound=370_000, sign="gt")
+@example(created=370, bound=370_001, sign="gte")
+def test_times_are_compared_between_milliseconds(created: int, bound: int, sign: str) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    stored, at = begin + timedelta(milliseconds=created), begin + timedelta(microseconds=bound)
+    wanted = CreatedRange(**{sign: at})
+
+    (condition,) = wanted.conditions(CREATED_ATTRIBUTE)
+
+    found = re.match(r"\(SojournCreated ([<>]) '(.*?)' OR", condition)
+    assert found is not None
+    middle = datetime.fromisoformat(found[2])
+    assert middle.microsecond % 1000 == 500
+    assert wanted.admits(stored) == (stored > middle if found[1] == ">" else stored < middle)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -50,10 +50,18 @@ class CreatedRange:
     lte: datetime | None = None
 
     def conditions(self, key: SearchAttributeKey[datetime]) -> list[str]:
-        """Parts of a visibility query. What an earlier release started is known by the start of its latest run."""
+        """Parts of a visibility query. What an earlier release started is known by the start of its latest run.
+
+        The attribute holds whole milliseconds, and is compared with the middle between two of them: SQLite compares
+        times as texts, in which ``.370`` is not ``.37``.
+        """
         signs = ((">", self.gt), (">=", self.gte), ("<", self.lt), ("<=", self.lte))
-        wanted = [(sign, quote(timestamp(at))) for sign, at in signs if at is not None]
-        return [f"({key.name} {sign} {at} OR ({key.name} IS NULL AND StartTime {sign} {at}))" for sign, at in wanted]
+        return [
+            f"({key.name} {sign[0]} {quote(timestamp(_middle(sign, at)))}"
+            f" OR ({key.name} IS NULL AND StartTime {sign} {quote(timestamp(at))}))"
+            for sign, at in signs
+            if at is not None
+        ]
 
     def admits(self, at: datetime) -> bool:
         """The same for one time."""
@@ -66,6 +74,16 @@ class CreatedRange:
 
 
 ALWAYS = CreatedRange()
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def _middle(sign: str, at: datetime) -> datetime:
+    """The middle between the milliseconds that a comparison with this time parts."""
+    after = timedelta(microseconds=at.microsecond % 1000)
+    if sign in (">", "<="):
+        return at - after + _MILLISECOND / 2
+    return at + (_MILLISECOND - after if after else timedelta(0)) - _MILLISECOND / 2
 
 
 def timestamp(at: datetime) -> str:
