@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,7 @@ class Life(Protocol):
         ...
 
 
-class Child:
+class Child(ABC):
     """A process under the same name through all its lives."""
 
     def __init__(self, role: str, name: str) -> None:
@@ -58,9 +59,9 @@ class Child:
     def alive(self) -> bool:
         return self._life is not None and not self._dead
 
+    @abstractmethod
     async def born(self) -> Life:
         """Start one life."""
-        raise NotImplementedError
 
     async def start(self) -> None:
         """Start it, and again whenever it has died."""

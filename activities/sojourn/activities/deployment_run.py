@@ -1,12 +1,11 @@
 """The activities of a deployment's run: whether everything it needs is there, and letting the deployment rest."""
 
 from temporalio import activity
-from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from sojourn.types.chain import described_run
 from sojourn.types.described import attribute, is_open
 from sojourn.types.id import workflow_id
 from sojourn.types.name import CHECK_DEPLOYMENT_ACTIVITY, PAUSE_DEPLOYMENT_ACTIVITY, STATUS_ATTRIBUTE
@@ -73,14 +72,5 @@ class DeploymentRuns:
 
     async def _describe(self, id: str) -> WorkflowExecutionInfo | None:
         """An entity that lives, or ``None``."""
-        request = DescribeWorkflowExecutionRequest(
-            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=id)
-        )
-        try:
-            described = await self._client.workflow_service.describe_workflow_execution(request)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return None
-        info = described.workflow_execution_info
-        return info if is_open(info) else None
+        info = await described_run(self._client, id)
+        return info if info is not None and is_open(info) else None

@@ -52,6 +52,8 @@ class OpenStreams:
         self._pumps.discard(pump)
         if not self._pumps and self._watch is not None:
             self._watch.cancel()
+            # The next stream may come before the watch has ended, and must not count on it.
+            self._watch = None
 
     async def _end_at(self, closing: asyncio.Event) -> None:
         await closing.wait()

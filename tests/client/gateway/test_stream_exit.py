@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from sojourn.gateway.sse import OpenStreams
+
 if TYPE_CHECKING:
     from tests.conftest import Stage
 
@@ -67,3 +69,21 @@ async def test_a_gateway_that_is_told_to_exit_ends_its_streams_in_order(stage: "
 
 async def _rest(lines: AsyncIterator[str]) -> list[str]:
     return [line async for line in lines]
+
+
+async def test_a_stream_that_opens_as_the_last_one_ends_is_ended_too() -> None:
+    streams, closing = OpenStreams(), asyncio.Event()
+    first, second = (asyncio.create_task(_forever()) for _ in range(2))
+    streams.add(first, closing)
+    first.add_done_callback(lambda _: streams.add(second, closing))
+    first.cancel()
+    await asyncio.wait({first})
+
+    closing.set()
+    _, late = await asyncio.wait({second}, timeout=30)
+
+    assert not late
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
