@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from sojourn.activities import Toolbox
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.conversation import AssistantTurn, Conversation, SystemTurn, UserTurn
 from sojourn.activities.model import (
@@ -119,7 +120,7 @@ class Stage:
             model = ScriptedModel({"s": [], "s/compaction": [model]})
         log = OneLog(self._start(), self.conversation)
         log.missing = self.missing
-        step = ContextCompaction(logs=cast(SessionLogs, log), tools=Toolbox(), model=model)
+        step = ContextCompaction(logs=cast(SessionLogs, log), tools=Catalogue(Toolbox()), model=model)
         record = CompactContextInput(step=STEP, attempt=3, too_long=too_long)
         async with asyncio.timeout(SOON.total_seconds()):
             return await self.environment.run(step.compact_context, record)

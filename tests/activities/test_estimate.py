@@ -1,6 +1,7 @@
-from sojourn.activities import Toolbox, tool
+from sojourn.activities import tool
 from sojourn.activities.conversation import AssistantTurn, Conversation, ToolResult, ToolResults, UserTurn
 from sojourn.activities.estimate import load, tokens_of, total
+from sojourn.activities.model import ToolSpec
 from sojourn.types.agent import AgentDefinition, FunctionTool
 from sojourn.types.content import Base64Source, DocumentBlock, ImageBlock, TextBlock
 from sojourn.types.id import EventId
@@ -39,7 +40,7 @@ def test_files_weigh_as_models_see_them_and_not_as_they_are_encoded() -> None:
 def test_the_providers_count_is_shared_out_and_later_messages_are_guessed() -> None:
     conversation = Conversation([user("x" * 396), said("x" * 396), user("x" * 36)], used_tokens=600, measured=2)
 
-    found = load(conversation, PLAIN, Toolbox())
+    found = load(conversation, PLAIN, ())
 
     assert found.messages == (300, 300, 10)
     assert found.total == total(conversation) == 610
@@ -48,7 +49,7 @@ def test_the_providers_count_is_shared_out_and_later_messages_are_guessed() -> N
 def test_a_count_far_beyond_the_guess_is_not_put_down_to_the_messages() -> None:
     conversation = Conversation([user("x" * 396), said("x" * 396)], used_tokens=90_000, measured=2)
 
-    found = load(conversation, PLAIN, Toolbox())
+    found = load(conversation, PLAIN, ())
 
     assert (found.messages, found.total) == ((400, 400), 90_000)
 
@@ -56,13 +57,14 @@ def test_a_count_far_beyond_the_guess_is_not_put_down_to_the_messages() -> None:
 def test_a_count_below_the_guess_makes_nothing_smaller() -> None:
     conversation = Conversation([user("x" * 396), said("x" * 396)], used_tokens=50, measured=2)
 
-    assert load(conversation, PLAIN, Toolbox()).messages == (100, 100)
+    assert load(conversation, PLAIN, ()).messages == (100, 100)
 
 
 def test_prompt_and_tools_weigh_too() -> None:
     full = AgentDefinition(name="a", model="scripted:s", system="x" * 400, tools=[FunctionTool(name="search")])
     conversation = Conversation([user("x" * 396)])
+    spec = ToolSpec(search.name, search.description, search.input_schema)
 
-    assert load(conversation, PLAIN, Toolbox()).total == 100
-    assert load(conversation, full, Toolbox()).total == 200
-    assert load(conversation, full, Toolbox([search])).total > 220
+    assert load(conversation, PLAIN, ()).total == 100
+    assert load(conversation, full, ()).total == 200
+    assert load(conversation, full, (spec,)).total > 220

@@ -1,6 +1,7 @@
 import pytest
 
 from sojourn.activities import Toolbox
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.conversation import AssistantTurn, Conversation, ToolResult, ToolResults, UserTurn
 from sojourn.activities.gauge import Gauge
 from sojourn.activities.model import ModelCallError
@@ -12,7 +13,7 @@ from sojourn.types.session import Owner, SessionInput
 from sojourn.types.usage import Usage
 
 WINDOW = 1000
-GAUGE = Gauge(Toolbox())
+GAUGE = Gauge(Catalogue(Toolbox()))
 
 
 def start(compaction: Compaction | None = None) -> SessionInput:

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from sojourn.activities import Tool, Toolbox, tool
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.conversation import Conversation, UserTurn
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.model import Answer, AnswerText, Delta, ModelClient, ModelRequest
@@ -160,7 +161,7 @@ class Stage:
         self.log.missing = self.missing
         step = ModelStep(
             logs=cast(SessionLogs, self.log),
-            tools=Toolbox(self.toolbox),
+            tools=Catalogue(Toolbox(self.toolbox)),
             model=client,
             policy=self.worker_policy,
             envelope=ENVELOPE,

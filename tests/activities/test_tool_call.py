@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from sojourn.activities import ToolCancelledError, ToolContext, tool
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
@@ -85,7 +86,7 @@ class Stage:
         return await self.run_named(made.name, Toolbox([made]), OneLog(made.name, input))
 
     async def run_named(self, name: str, tools: Toolbox, log: OneLog) -> RunToolResult:
-        running = ToolCall(logs=cast(SessionLogs, log), tools=tools, threads=self.threads, envelope=ENVELOPE)
+        running = ToolCall(logs=cast(SessionLogs, log), tools=Catalogue(tools), threads=self.threads, envelope=ENVELOPE)
         async with asyncio.timeout(SOON.total_seconds()):
             return await self.environment.run(running.run_tool, RunToolInput(tool_use_id=ID, name=name))
 

@@ -19,8 +19,6 @@ from sojourn.types.error import (
 from sojourn.types.event import (
     AgentMessage,
     AgentToolResult,
-    ErrorDetail,
-    RetryStatus,
     SessionErrorEvent,
     SessionEvent,
     SessionIdle,
@@ -41,6 +39,7 @@ from sojourn.types.session import (
     SessionStatus,
     StopReason,
 )
+from sojourn.types.session_error import ErrorDetail, RetryStatus
 
 SESSION, MINE, OTHER = SessionId("sesn_1"), EventId("sevt_mine"), EventId("sevt_other")
 BEGUN = SessionRunning(user_event_id=MINE)

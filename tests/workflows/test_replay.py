@@ -18,7 +18,6 @@ from sojourn.types.converter import data_converter
 from sojourn.types.event import (
     AgentToolResult,
     Event,
-    RetryStatus,
     SaidEvent,
     SessionErrorEvent,
     SessionEvent,
@@ -31,6 +30,7 @@ from sojourn.types.event import (
 from sojourn.types.history import RunDecoder
 from sojourn.types.name import SESSION_WORKFLOW
 from sojourn.types.session import SessionInput, SessionResult, StopReason
+from sojourn.types.session_error import RetryStatus
 from sojourn.workflows import ENTITIES, DeploymentRunWorkflow, ExportWorkflow, SessionWorkflow
 
 FOLDER = Path(__file__).parents[1] / "histories"

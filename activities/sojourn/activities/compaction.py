@@ -4,6 +4,7 @@ from contextlib import aclosing
 
 from temporalio import activity
 
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.conversation import Conversation, UserTurn
 from sojourn.activities.cost import cost_of
 from sojourn.activities.cut import LEAST_GAIN, Cut, cut
@@ -15,7 +16,6 @@ from sojourn.activities.observation import model_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.summary import SYSTEM, question, shorten
-from sojourn.activities.tool import Toolbox
 from sojourn.activities.window import window_of
 from sojourn.types.content import TextBlock
 from sojourn.types.failure import ModelFailure
@@ -38,7 +38,7 @@ _SHRINKS = 4
 class ContextCompaction:
     """Holds what the activity needs on a worker."""
 
-    def __init__(self, *, logs: SessionLogs, tools: Toolbox, model: ModelClient) -> None:
+    def __init__(self, *, logs: SessionLogs, tools: Catalogue, model: ModelClient) -> None:
         self._logs = logs
         self._tools = tools
         self._model = model
@@ -64,7 +64,7 @@ class ContextCompaction:
         self, record: CompactContextInput, start: SessionInput, conversation: Conversation
     ) -> CompactContextResult:
         definition = start.agent.definition
-        weight, window = load(conversation, definition, self._tools), await window_of(definition)
+        weight, window = load(conversation, definition, self._tools.specs(start)), await window_of(definition)
         if record.too_long:
             # The window may be smaller than it is said to be. What was refused is then the best guess at it.
             window = min(window, weight.total)

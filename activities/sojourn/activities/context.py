@@ -5,8 +5,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from sojourn.types.agent import ToolOptions
 from sojourn.types.id import EventId, SessionId
+from sojourn.types.session import SessionInput
+
+if TYPE_CHECKING:
+    from sojourn.activities.workspace import WorkspaceHandle
 
 
 class ToolCancelledError(Exception):
@@ -22,8 +28,24 @@ class ToolContext:
     """The same in every attempt of the call: the key by which a repeated effect can be recognised."""
     attempt: int
     """Counts the attempts of the call, from 1."""
+    options: ToolOptions | None = None
+    """Settings of a built-in tool."""
+    start: SessionInput | None = field(repr=False, default=None)
+    """What the session's current run started from; ``None`` only in tests of a tool."""
+    _workspace: "WorkspaceHandle | None" = field(repr=False, default=None)
     _report: Callable[[str], None] = field(repr=False, default=lambda text: None)
     _cancelled: threading.Event = field(repr=False, default_factory=threading.Event)
+
+    @property
+    def workspace(self) -> "WorkspaceHandle":
+        """The session's workspace. Only tools that run in it may ask.
+
+        Raises:
+            RuntimeError: The tool does not run in one.
+        """
+        if self._workspace is None:
+            raise RuntimeError("the tool does not run in a workspace")
+        return self._workspace
 
     @property
     def cancelled(self) -> bool:

@@ -11,8 +11,8 @@ from math import ceil
 from pydantic_core import to_json
 
 from sojourn.activities.conversation import AssistantTurn, Conversation, Message, SystemTurn, ToolResults, UserTurn
-from sojourn.activities.tool import Toolbox
-from sojourn.types.agent import AgentDefinition, CustomTool, ToolConfig
+from sojourn.activities.model import ToolSpec
+from sojourn.types.agent import AgentDefinition
 from sojourn.types.content import (
     Base64Source,
     ContentBlock,
@@ -44,10 +44,10 @@ class Load:
     """All messages, the system prompt and the tools."""
 
 
-def load(conversation: Conversation, definition: AgentDefinition, tools: Toolbox) -> Load:
+def load(conversation: Conversation, definition: AgentDefinition, tools: Sequence[ToolSpec]) -> Load:
     """Weigh a conversation. The provider's count, where there is one, is shared out by the messages' lengths."""
     sizes = [tokens_of(message) for message in conversation.messages]
-    fixed = _tokens(definition.system or "") + sum(_tool(config, tools) for config in definition.tools)
+    fixed = _tokens(definition.system or "") + sum(map(_tool, tools))
     guessed = fixed + sum(sizes[: conversation.measured])
     if conversation.used_tokens > guessed:
         scale = min(conversation.used_tokens / max(guessed, 1), _MOST_OFF)
@@ -74,9 +74,8 @@ def tokens_of(message: Message) -> int:
     return found + 1
 
 
-def _tool(config: ToolConfig, tools: Toolbox) -> int:
-    found = config if isinstance(config, CustomTool) else tools.get(getattr(config, "name", ""))
-    return 0 if found is None else _tokens(found.description) + _tokens(to_json(found.input_schema).decode())
+def _tool(tool: ToolSpec) -> int:
+    return _tokens(tool.description) + _tokens(to_json(tool.input_schema).decode())
 
 
 def _tokens(text: str) -> int:

@@ -1,10 +1,10 @@
 """Whether a conversation still fits its model's window."""
 
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.conversation import AssistantTurn, Conversation
 from sojourn.activities.cut import LEAST_GAIN, cut
 from sojourn.activities.estimate import load, total
 from sojourn.activities.model import ModelCallError
-from sojourn.activities.tool import Toolbox
 from sojourn.types.failure import ModelFailure
 from sojourn.types.record import CallModelResult
 from sojourn.types.session import SessionInput
@@ -13,7 +13,7 @@ from sojourn.types.session import SessionInput
 class Gauge:
     """Tells when a compaction is due. Windows are in tokens."""
 
-    def __init__(self, tools: Toolbox) -> None:
+    def __init__(self, tools: Catalogue) -> None:
         self._tools = tools
 
     def check_room(self, start: SessionInput, conversation: Conversation, window: int) -> None:
@@ -47,6 +47,6 @@ class Gauge:
         self, start: SessionInput, conversation: Conversation, window: int, *, least: float = LEAST_GAIN
     ) -> bool:
         definition = start.agent.definition
-        sizes = load(conversation, definition, self._tools).messages
+        sizes = load(conversation, definition, self._tools.specs(start)).messages
         found = cut(conversation.messages, sizes, window=window, settings=definition.compaction, least=least)
         return found is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from sojourn.activities.catalogue import Catalogue, Entry
 from sojourn.activities.conversation import Conversation
 from sojourn.activities.cost import cost_of
 from sojourn.activities.envelope import Envelope, UnfitError, whole
@@ -28,9 +30,8 @@ from sojourn.activities.model import (
 from sojourn.activities.observation import model_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
-from sojourn.activities.tool import Toolbox
 from sojourn.activities.window import window_of
-from sojourn.types.agent import CustomTool, FunctionTool
+from sojourn.types.agent import CustomTool
 from sojourn.types.error import CheckpointError, StoreUnavailableError, ToolNotFoundError, error_type
 from sojourn.types.failure import ModelFailure
 from sojourn.types.id import EventId, new_event_id
@@ -64,7 +65,7 @@ class ModelStep:
         self,
         *,
         logs: SessionLogs,
-        tools: Toolbox,
+        tools: Catalogue,
         model: ModelClient,
         policy: PermissionPolicy,
         envelope: Envelope,
@@ -127,31 +128,26 @@ class ModelStep:
             raise ModelCallError(_away(error)) from None
 
     def _specs(self, start: SessionInput) -> list[ToolSpec]:
-        return [
-            self._spec(each) for each in start.agent.definition.tools if isinstance(each, FunctionTool | CustomTool)
-        ]
+        return [self._spec(entry) for entry in self._tools.of(start).values()]
 
-    def _spec(self, config: FunctionTool | CustomTool) -> ToolSpec:
-        if isinstance(config, CustomTool):
-            return ToolSpec(config.name, config.description, config.input_schema)
-        if (found := self._tools.get(config.name)) is None:
-            has = ", ".join(self._tools.names) or "none"
-            text = (
-                f"the worker has no tool {config.name!r} (it has: {has}); start it with `sojourn worker --tools MODULE`"
-            )
-            raise ModelCallError(
-                ModelFailure(kind="fatal", message=text, error_class=error_type(ToolNotFoundError(text)))
-            )
-        return ToolSpec(found.name, found.description, found.input_schema)
+    def _spec(self, entry: Entry) -> ToolSpec:
+        if (spec := entry.spec) is not None:
+            return spec
+        has = ", ".join(self._tools.tools.names) or "none"
+        text = f"the worker has no tool {entry.name!r} (it has: {has}); start it with `sojourn worker --tools MODULE`"
+        raise ModelCallError(ModelFailure(kind="fatal", message=text, error_class=error_type(ToolNotFoundError(text))))
 
     def _result(
         self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer, cost: int | None
     ) -> CallModelResult:
+        entries = self._tools.of(start)
         try:
             return CallModelResult(
                 step=step,
                 model=answer.model,
-                parts=tuple(self._part(start, draft.id_of(place), part) for place, part in enumerate(answer.parts)),
+                parts=tuple(
+                    self._part(start, entries, draft.id_of(place), part) for place, part in enumerate(answer.parts)
+                ),
                 usage=answer.usage,
                 cost_microcents=cost,
                 finish_reason=answer.finish_reason,
@@ -159,38 +155,36 @@ class ModelStep:
         except ValidationError as error:
             raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
 
-    def _part(self, start: SessionInput, id: EventId, part: AnswerPart) -> AssistantPart:
+    def _part(self, start: SessionInput, entries: Mapping[str, Entry], id: EventId, part: AnswerPart) -> AssistantPart:
         match part:
             case AnswerText():
                 return TextPart(id=id, text=whole(part.text), state=part.state)
             case AnswerThinking():
                 return ThinkingPart(id=id, text=whole(part.text), signature=part.signature, state=part.state)
             case AnswerToolCall():
-                return self._call(start, id, part)
+                return self._call(start, entries.get(part.name), id, part)
 
-    def _call(self, start: SessionInput, id: EventId, part: AnswerToolCall) -> ToolCallPart:
-        definition = start.agent.definition
-        configs = {each.name: each for each in definition.tools if isinstance(each, FunctionTool | CustomTool)}
-        config, found = configs.get(part.name), self._tools.get(part.name)
-        kind = "unknown" if config is None else config.type
+    def _call(self, start: SessionInput, entry: Entry | None, id: EventId, part: AnswerToolCall) -> ToolCallPart:
+        found = entry.tool if entry else self._tools.tools.get(part.name)
         permission = evaluate(
             part.name,
-            configured=config.permission if isinstance(config, FunctionTool) else None,
+            configured=entry.configured if entry else None,
             declared=found.permission if found else None,
             session=start.permissions,
-            agent=definition.permission_policy,
+            agent=start.agent.definition.permission_policy,
             worker=self._policy,
         )
-        timeout = config.timeout if isinstance(config, CustomTool) else found.timeout if found else None
+        timeout = found.timeout if found else None
         return ToolCallPart(
             id=id,
             call_id=part.call_id,
             name=part.name,
             input=part.input,
-            kind=kind,
+            kind=entry.kind if entry else "unknown",
             permission=permission,
-            idempotent=bool(kind == "function" and found and found.idempotent),
-            timeout=timeout,
+            place=entry.place if entry else None,
+            idempotent=bool(entry and found and found.idempotent),
+            timeout=entry.config.timeout if entry and isinstance(entry.config, CustomTool) else timeout,
             state=part.state,
         )
 

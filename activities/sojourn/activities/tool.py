@@ -27,6 +27,10 @@ from sojourn.types.permission import Permission
 Function = Callable[..., Any]
 
 
+class ToolFailedError(Exception):
+    """A tool tells the model what went wrong, in words of its own."""
+
+
 @dataclass(frozen=True)
 class Tool:
     """A function with what the agent and the runtime must know about it. Still callable as the function itself."""

@@ -10,13 +10,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.context import ToolContext
 from sojourn.activities.envelope import Envelope, UnfitError, patiently
 from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
-from sojourn.activities.tool import Tool, Toolbox
+from sojourn.activities.tool import Tool, ToolFailedError
+from sojourn.activities.workspace import WorkspaceLostError, Workspaces
 from sojourn.types.content import (
     ContentBlock,
     DocumentBlock,
@@ -27,9 +30,10 @@ from sojourn.types.content import (
 from sojourn.types.error import StoreUnavailableError
 from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
-from sojourn.types.name import RUN_TOOL_ACTIVITY
+from sojourn.types.name import RUN_TOOL_ACTIVITY, WORKSPACE_LOST
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
+from sojourn.types.session import SessionInput
 
 _BLOCKS = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
 
@@ -42,10 +46,20 @@ class ToolCall:
         tools: The worker's tools.
         threads: Where sync tools run, so that they never block the worker's loop.
         envelope: Says which results fit.
+        workspaces: Those that this worker holds; ``None`` without a sandbox.
     """
 
-    def __init__(self, *, logs: SessionLogs, tools: Toolbox, threads: ThreadPoolExecutor, envelope: Envelope) -> None:
+    def __init__(
+        self,
+        *,
+        logs: SessionLogs,
+        tools: Catalogue,
+        threads: ThreadPoolExecutor,
+        envelope: Envelope,
+        workspaces: Workspaces | None = None,
+    ) -> None:
         self._envelope = envelope
+        self._workspaces = workspaces
         self._logs = logs
         self._tools = tools
         self._threads = threads
@@ -65,8 +79,13 @@ class ToolCall:
                 log = self._logs.get(info.workflow_id or "")
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 with tool_call(log.start, record, call) as seen:
-                    result = await self._sealed(record, await self._run(record, call, watch, seen), seen)
+                    context = await self._context(record, call, watch, log.start)
+                    result = await self._sealed(record, await self._run(record, call, watch, context, seen), seen)
                     seen.ended(result.outcome)
+        except WorkspaceLostError as error:
+            raise ApplicationError(
+                str(error), type=WORKSPACE_LOST, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+            ) from None
         except asyncio.CancelledError:
             watch.cancelled.set()
             details = activity.cancellation_details()
@@ -79,14 +98,37 @@ class ToolCall:
             log.remember_result(result)
         return result
 
+    async def _context(
+        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", start: SessionInput | None
+    ) -> ToolContext:
+        info = activity.info()
+        workflow_id = info.workflow_id or ""
+        entry = self._tools.of(start).get(record.name) if start and call.kind == "builtin" else None
+        workspace = None
+        if record.generation:
+            if self._workspaces is None:
+                raise WorkspaceLostError("this worker holds no workspaces")
+            workspace = await self._workspaces.get(workflow_id, record.generation)
+        return ToolContext(
+            session_id=SessionId(workflow_id.rpartition("/")[2]),
+            tool_use_id=record.tool_use_id,
+            attempt=info.attempt,
+            options=entry.options if entry else None,
+            start=start,
+            _workspace=workspace,
+            _report=watch.report,
+            _cancelled=watch.cancelled,
+        )
+
     async def _run(
-        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", seen: ToolObservation
+        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", context: ToolContext, seen: ToolObservation
     ) -> RunToolResult:
-        if (found := self._tools.get(record.name)) is None:
+        tools = self._tools.built_in if call.kind == "builtin" else self._tools.tools
+        if (found := tools.get(record.name)) is None:
             return _result(record, f"The worker has no tool {record.name!r}.", "error")
         limit = (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
         try:
-            arguments = found.bind(call.input, _context(record, watch))
+            arguments = found.bind(call.input, context)
         except ValidationError as error:
             return _result(record, _explain(error), "error")
         running = asyncio.create_task(self._call(found, arguments))
@@ -100,7 +142,7 @@ class ToolCall:
         if not done:
             watch.cancelled.set()
             return _result(record, _out_of_time(limit, found), "timed_out")
-        return _told(record, running, seen)
+        return _noticed(record, _told(record, running, seen))
 
     async def _sealed(self, record: RunToolInput, result: RunToolResult, seen: ToolObservation) -> RunToolResult:
         try:
@@ -153,27 +195,24 @@ class _Watch:
         return ToolPreview(tool_use_id=self._record.tool_use_id, progress=_utf8(progress[-4000:]))
 
 
-def _context(record: RunToolInput, watch: _Watch) -> ToolContext:
-    info = activity.info()
-    session_id = SessionId((info.workflow_id or "").rpartition("/")[2])
-    return ToolContext(
-        session_id=session_id,
-        tool_use_id=record.tool_use_id,
-        attempt=info.attempt,
-        _report=watch.report,
-        _cancelled=watch.cancelled,
-    )
-
-
 def _told(record: RunToolInput, finished: asyncio.Task[Any], seen: ToolObservation) -> RunToolResult:
     try:
         return _converted(record, finished.result(), seen)
     except asyncio.CancelledError:
         return _result(record, "CancelledError: the tool cancelled itself", "error")
+    except ToolFailedError as error:
+        return _result(record, str(error), "error")
     except Exception as error:
         seen.raised(error)
         text = str(error) if isinstance(error, _ExitError) else f"{type(error).__name__}: {error}"
         return _result(record, text, "error")
+
+
+def _noticed(record: RunToolInput, result: RunToolResult) -> RunToolResult:
+    """The result after what the model is to know first."""
+    if not record.notice:
+        return result
+    return result.model_copy(update={"content": (TextBlock(text=record.notice), *result.content)})
 
 
 def _converted(record: RunToolInput, value: object, seen: ToolObservation) -> RunToolResult:

@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
@@ -96,11 +97,12 @@ class SojournWorker:
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
         logs, envelope = SessionLogs(client), Envelope(client)
+        catalogue = Catalogue(self.tools)
         step = ModelStep(
-            logs=logs, tools=self.tools, model=self._router, policy=self.options.permissions, envelope=envelope
+            logs=logs, tools=catalogue, model=self._router, policy=self.options.permissions, envelope=envelope
         )
-        compaction = ContextCompaction(logs=logs, tools=self.tools, model=self._router)
-        call = ToolCall(logs=logs, tools=self.tools, threads=self._threads, envelope=envelope)
+        compaction = ContextCompaction(logs=logs, tools=catalogue, model=self._router)
+        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope)
         runs = DeploymentRuns(client)
         self._worker = temporalio.worker.Worker(
             client,

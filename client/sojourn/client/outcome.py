@@ -16,7 +16,6 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import (
     AgentMessage,
-    ErrorDetail,
     SessionErrorEvent,
     SessionEvent,
     SessionIdle,
@@ -27,6 +26,7 @@ from sojourn.types.event import (
 from sojourn.types.id import EventId, SessionId
 from sojourn.types.preview import Preview
 from sojourn.types.session import BudgetReached, RequiresAction, SessionStatus
+from sojourn.types.session_error import ErrorDetail
 
 SILENCE = timedelta(seconds=5)
 """After so long without an event a waiting caller asks whether there is a worker at all."""

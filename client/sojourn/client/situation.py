@@ -27,7 +27,6 @@ from sojourn.client.session import Located
 from sojourn.types.account import SessionAccount
 from sojourn.types.described import memo
 from sojourn.types.event import (
-    ErrorDetail,
     SessionErrorEvent,
     SessionEvent,
     SessionIdle,
@@ -42,6 +41,7 @@ from sojourn.types.name import ACCOUNT_MEMO, CALL_MODEL_ACTIVITY, RUN_TOOL_ACTIV
 from sojourn.types.preview import ModelPreview, ToolPreview
 from sojourn.types.record import CallModelInput, CallModelResult, Record
 from sojourn.types.session import PendingAction, SessionInput
+from sojourn.types.session_error import ErrorDetail
 
 _AT_ONCE = timedelta(seconds=5)
 

@@ -9,6 +9,7 @@ from sojourn.types.account import Budget
 from sojourn.types.id import SessionId
 from sojourn.types.permission import Permission
 from sojourn.types.session import RequiresAction
+from sojourn.types.session_error import ErrorDetail
 
 ERROR_TYPES = frozenset(
     {
@@ -161,7 +162,7 @@ def _budget(budget: Budget | None) -> wire.Budget | None:
     return wire.Budget(max_list_cost=Money(amount=str(budget.max_list_cost_cents)))
 
 
-def _error(error: ours.ErrorDetail) -> wire.ErrorDetail:
+def _error(error: ErrorDetail) -> wire.ErrorDetail:
     return wire.ErrorDetail(
         type=error.type if error.type in ERROR_TYPES else "unknown_error",
         message=error.message,

@@ -32,11 +32,9 @@ from sojourn.types import (
 )
 from sojourn.types import event as ours
 from sojourn.types.event import (
-    ErrorDetail,
     Event,
     ModelRequestEnd,
     ModelRequestStart,
-    RetryStatus,
     SessionErrorEvent,
     SessionIdle,
     SessionPaused,
@@ -50,6 +48,7 @@ from sojourn.types.event import (
 )
 from sojourn.types.id import EventId, SessionId
 from sojourn.types.session import BudgetReached, EndTurn, MaxTokens, Refusal, RequiresAction, SessionStatus
+from sojourn.types.session_error import ErrorDetail, RetryStatus
 from sojourn.types.usage import Usage
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

@@ -105,11 +105,9 @@ from sojourn.types.event import (
     AgentToolResult,
     AgentToolUse,
     ContextCompacted,
-    ErrorDetail,
     Event,
     ModelRequestEnd,
     ModelRequestStart,
-    RetryStatus,
     SessionErrorEvent,
     SessionEvent,
     SessionIdle,
@@ -194,6 +192,7 @@ from sojourn.types.session import (
     StopReason,
     UpdateSessionInput,
 )
+from sojourn.types.session_error import ErrorDetail, RetryStatus
 from sojourn.types.store import Store
 from sojourn.types.usage import (
     Usage,

@@ -54,6 +54,13 @@ class AgentToolset(Wire):
     configs: tuple[ToolOptions, ...] = ()
 
 
+class CodeExecutionTool(Wire):
+    """The built-in tool `code_execution`, which is no part of the set: runs a piece of Python, JavaScript or shell."""
+
+    type: Literal["code_execution"] = "code_execution"
+    permission: Annotated[Permission | None, Omitted] = None
+
+
 class McpToolset(Wire):
     """The tools of one of the definition's MCP servers."""
 
@@ -63,7 +70,9 @@ class McpToolset(Wire):
     configs: tuple[ToolOptions, ...] = ()
 
 
-ToolConfig = Annotated[FunctionTool | CustomTool | AgentToolset | McpToolset, Field(discriminator="type")]
+ToolConfig = Annotated[
+    FunctionTool | CustomTool | AgentToolset | CodeExecutionTool | McpToolset, Field(discriminator="type")
+]
 
 
 def _tool(value: Any) -> Any:
@@ -86,6 +95,9 @@ class Skill(Wire):
     version: str | None = None
 
 
+_WORKSPACE_TIMEOUT = timedelta(seconds=20)
+
+
 class Limits(Wire):
     """Bounds of one session of the agent. All of them count per session, not per worker."""
 
@@ -95,6 +107,10 @@ class Limits(Wire):
     """How long a custom tool's result may take; ``None`` waits for ever."""
     tool_timeout: Duration = timedelta(seconds=120)
     """How long a function tool may run that does not say so itself."""
+    workspace_timeout: Annotated[Duration, Field(exclude_if=lambda value: value == _WORKSPACE_TIMEOUT)] = (
+        _WORKSPACE_TIMEOUT
+    )
+    """How long a call waits for the worker that holds the workspace, before that is restored on another."""
     model_timeout: Duration = timedelta(minutes=10)
     """How long one model call may take."""
     model_attempts: int = Field(default=6, ge=1, le=100)
@@ -151,7 +167,7 @@ class AgentDefinition(Wire):
             model: ModelRef | str,
             system: str | None = None,
             description: str | None = None,
-            tools: Sequence[FunctionTool | CustomTool | AgentToolset | McpToolset | str] = (),
+            tools: Sequence[ToolConfig | str] = (),
             mcp_servers: Sequence[McpServer] = (),
             skills: Sequence[Skill] = (),
             permission_policy: PermissionPolicy = ...,

@@ -14,6 +14,7 @@ from sojourn.types.content import ContentBlock, MessageBlock, TextBlock, text_of
 from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
 from sojourn.types.session import SessionStatus, StopReason
+from sojourn.types.session_error import ErrorDetail
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 
@@ -245,29 +246,6 @@ class SessionUsage(Event):
     """The whole session at list price, in millionths of a US cent; ``None`` if a model has no known price."""
     active_seconds: ActiveSeconds = 0
     budget: Annotated[Budget | None, Omitted] = None
-
-
-class RetryStatus(Wire):
-    """What happens after an error.
-
-    ``retrying``: tried again by itself. ``exhausted``: the turn is over, the session can be used again.
-    ``terminal``: the session is over.
-    """
-
-    type: Literal["retrying", "exhausted", "terminal"]
-
-
-class ErrorDetail(Wire):
-    """An error in words and by kind."""
-
-    type: str
-    """One of Managed Agents' error types, such as ``model_overloaded_error``."""
-    message: str
-    retry_status: RetryStatus
-    error_class: Annotated[str | None, Omitted] = None
-    """Name of the class in `sojourn.types` that a waiting caller gets."""
-    event_ids: Annotated[tuple[EventId, ...], Omitted] = ()
-    """Messages that were refused because too many wait: they stay in the log and get no turn."""
 
 
 class SessionErrorEvent(Event):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from sojourn.types.builtin import Place
 from sojourn.types.content import ContentBlock, TextBlock
 from sojourn.types.event import (
     AgentCustomToolUse,
@@ -28,6 +29,7 @@ from sojourn.types.event import (
 )
 from sojourn.types.id import EventId
 from sojourn.types.permission import Permission
+from sojourn.types.session import ToolKind
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Omitted, Unset, Wire
 
@@ -61,8 +63,10 @@ class ToolCallPart(Wire):
     """The model's own id of the call."""
     name: str
     input: dict[str, JsonValue]
-    kind: Literal["function", "custom", "unknown"]
+    kind: ToolKind
     permission: Permission
+    place: Annotated[Place | None, Omitted] = None
+    """Where it runs; ``None`` is any worker, or the client that runs custom tools."""
     idempotent: Annotated[bool, Omitted] = False
     timeout: Annotated[timedelta | None, Omitted] = None
     """Longest run of a function tool, or wait for a custom one; ``None`` takes the agent's limit."""
@@ -136,10 +140,14 @@ class CallModelResult(Wire):
 
 
 class RunToolInput(Wire):
-    """Schedules one call of a function tool. The arguments are in the model step's result."""
+    """Schedules one call of a tool. The arguments are in the model step's result."""
 
     tool_use_id: EventId
     name: str
+    generation: Annotated[int, Omitted] = 0
+    """Which opening of the session's workspace the call is for; 0 if it needs none."""
+    notice: Annotated[str, Omitted] = ""
+    """What the model is to know before the result, such as that the workspace is not what it was."""
     said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
 
     def events(self) -> Iterator[SessionEvent]:
@@ -148,7 +156,7 @@ class RunToolInput(Wire):
 
 
 class RunToolResult(Wire):
-    """What a function tool returned."""
+    """What a tool returned."""
 
     tool_use_id: EventId
     content: tuple[ContentBlock, ...] = ()

@@ -8,10 +8,13 @@ from pydantic import BaseModel, Field
 
 from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
+from sojourn.types.builtin import Place
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
+from sojourn.types.workspace import WorkspaceState
 
 Title = Annotated[str, Field(max_length=1000)]
 """Long enough for people, and short enough to be kept in a memo, which the workflow writes twice."""
@@ -103,13 +106,18 @@ StopReason = Annotated[
 ]
 
 
+ToolKind = Literal["function", "custom", "builtin", "mcp", "unknown"]
+"""What a tool is: a Python function of the worker, the client's own, a built-in one, one of an MCP server, or none."""
+
+
 class CallState(Wire):
     """One tool call of the current step, as far as it has come."""
 
     id: EventId
     name: str
-    kind: Literal["function", "custom", "unknown"]
+    kind: ToolKind
     permission: Permission
+    place: Annotated[Place | None, Omitted] = None
     idempotent: bool = False
     timeout: timedelta | None = None
     asked_at: datetime | None = None
@@ -157,6 +165,8 @@ class SessionState(Wire):
     metadata: Metadata = {}
     account: Annotated[SessionAccount | None, Omitted] = None
     """``None`` in what an earlier release left, whose cost is unknown."""
+    workspace: Annotated[WorkspaceState | None, Omitted] = None
+    """``None`` while no tool has needed one."""
 
 
 class RollOver(Wire):
@@ -175,6 +185,8 @@ class SessionInput(Wire):
     agent: AgentVersion
     environment: EnvironmentConfig = EnvironmentConfig()
     environment_id: Annotated[EnvironmentId | None, Omitted] = None
+    sandbox: Annotated[SandboxConfig | None, Unset] = None
+    """The configuration of that environment when the session began; ``None`` without one."""
     deployment_id: Annotated[DeploymentId | None, Omitted] = None
     budget: Annotated[Budget | None, Omitted] = None
     """As it was when the run began."""

@@ -1,5 +1,6 @@
 """Running one activity of a turn, and telling what became of it."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -27,6 +28,15 @@ with workflow.unsafe.imports_passed_through():
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Host:
+    """The worker that an activity is for."""
+
+    queue: str
+    patience: timedelta
+    """How long it may take to begin; a worker that is gone never does."""
+
+
 def start_call_model(
     record: CallModelInput, *, timeout: timedelta, summary: str
 ) -> workflow.ActivityHandle[CallModelResult]:
@@ -42,15 +52,23 @@ def start_compact_context(
 
 
 def start_run_tool(
-    record: RunToolInput, *, timeout: timedelta, idempotent: bool, summary: str
+    record: RunToolInput, *, timeout: timedelta, idempotent: bool, summary: str, host: Host | None = None
 ) -> workflow.ActivityHandle[RunToolResult]:
     """Schedule one tool call. The tool-use id is the activity id, so operators can address the call."""
     retry = REPEATED_TOOL if idempotent else ONCE
-    return _start(RUN_TOOL_ACTIVITY, record, RunToolResult, record.tool_use_id, timeout + TOOL_GRACE, retry, summary)
+    id, limit = record.tool_use_id, timeout + TOOL_GRACE
+    return _start(RUN_TOOL_ACTIVITY, record, RunToolResult, id, limit, retry, summary, host)
 
 
 def _start(
-    name: str, record: object, result: type[R], id: str, timeout: timedelta, retry: RetryPolicy, summary: str
+    name: str,
+    record: object,
+    result: type[R],
+    id: str,
+    timeout: timedelta,
+    retry: RetryPolicy,
+    summary: str,
+    host: Host | None = None,
 ) -> workflow.ActivityHandle[R]:
     # WAIT_CANCELLATION_COMPLETED: a result that comes after the cancellation is in history and must be counted.
     return workflow.start_activity(
@@ -58,6 +76,8 @@ def _start(
         record,
         result_type=result,
         activity_id=id,
+        task_queue=host.queue if host else None,
+        schedule_to_start_timeout=host.patience if host else None,
         start_to_close_timeout=timeout,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=retry,

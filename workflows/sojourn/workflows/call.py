@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sojourn.types.builtin import Place
 from sojourn.types.content import TextBlock
 from sojourn.types.event import AgentToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation
 from sojourn.types.id import EventId
@@ -35,6 +36,7 @@ class Call:
     settled: bool = False
     started: bool = False
     title: str = ""
+    place: Place | None = None
 
     @property
     def waits(self) -> bool:
@@ -46,9 +48,9 @@ class Call:
         """Whether it may run and has not been started."""
         return not (self.settled or self.started or self.waits)
 
-    def result(self, outcome: ToolOutcome) -> AgentToolResult:
+    def result(self, outcome: ToolOutcome, words: str | None = None) -> AgentToolResult:
         """The result that the workflow itself gives the call."""
-        text = TextBlock(text=_WORDS[outcome])
+        text = TextBlock(text=words or _WORDS[outcome])
         return AgentToolResult(tool_use_id=self.id, content=(text,), is_error=outcome != "ok", outcome=outcome)
 
 
@@ -71,6 +73,7 @@ class Calls:
                 timeout=part.timeout,
                 asked_at=at,
                 title=_title(part),
+                place=part.place,
             )
             for part in parts
         )
@@ -90,6 +93,7 @@ class Calls:
                 approved=state.approved,
                 settled=state.settled,
                 title=state.name,
+                place=state.place,
             )
             for state in states
         )
@@ -108,6 +112,7 @@ class Calls:
                     "asked_at": call.asked_at,
                     "approved": call.approved,
                     "settled": call.settled,
+                    "place": call.place,
                 }
             )
             for call in self._calls.values()

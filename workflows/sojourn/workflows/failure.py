@@ -3,8 +3,11 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from sojourn.types.event import ErrorDetail, RetryStatus, SessionErrorEvent
+    from sojourn.types.event import (
+        SessionErrorEvent,
+    )
     from sojourn.types.failure import ModelFailure
+    from sojourn.types.session_error import ErrorDetail, RetryStatus
 
 _ERROR_TYPES = {
     "rate_limited": "model_rate_limited_error",

@@ -22,3 +22,15 @@ Minutes of crashing workers are outlasted; a call that itself brings down every 
 
 ONCE = RetryPolicy(maximum_attempts=1)
 """Any other tool is attempted once; a lost attempt becomes the result "outcome unknown"."""
+
+OPEN_WORKSPACE_TIMEOUT = timedelta(minutes=15)
+"""Of one attempt. It may restore gigabytes, clone repositories and install packages."""
+
+OPEN_WORKSPACE = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5), maximum_attempts=5
+)
+"""Repeated when its worker was lost or the store is away; what a sandbox refuses is not."""
+
+CHECKPOINT_TIMEOUT = timedelta(minutes=15)
+
+CHECKPOINT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)

@@ -23,14 +23,13 @@ from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn
 from sojourn.workflows.watch import Watch
+from sojourn.workflows.workspace import Workspace
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.account import SessionAccount
     from sojourn.types.content import text_of
     from sojourn.types.error import InvalidRequestError, SessionClosedError, SessionStateError
     from sojourn.types.event import (
-        ErrorDetail,
-        RetryStatus,
         SessionErrorEvent,
         SessionIdle,
         SessionPaused,
@@ -80,6 +79,7 @@ with workflow.unsafe.imports_passed_through():
         TurnState,
         UpdateSessionInput,
     )
+    from sojourn.types.session_error import ErrorDetail, RetryStatus
     from sojourn.types.usage import Usage
     from sojourn.types.wire import parse
 
@@ -110,6 +110,7 @@ class SessionWorkflow:
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
+        self._workspace = Workspace(state.workspace, self._journal)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._queue: deque[EventId] = deque(state.queue)
@@ -172,6 +173,7 @@ class SessionWorkflow:
             roll_over_due=self._roll_over_due,
             on_change=self._display.touch,
             watch=self._watch,
+            workspace=self._workspace,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
@@ -206,6 +208,7 @@ class SessionWorkflow:
         if self._ending is None:
             self._journal.say(SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
+            self._workspace.store()
 
     def _failed(self, error: TurnFailedError) -> StopReason:
         self._watch.turn_failed(error.error_type)
@@ -226,6 +229,7 @@ class SessionWorkflow:
 
     async def _seal(self, status: SessionStatus) -> SessionResult:
         """Say the last word. In one workflow task with the completion, so nothing can come after it."""
+        await self._workspace.close()
         if workflow.patched("export-at-end"):
             await start_final_export(workflow.info().workflow_id)
         self._journal.say(SessionTerminated(status=status))
@@ -250,6 +254,7 @@ class SessionWorkflow:
 
     async def _continue_as_new(self) -> None:
         """Give way to the next run, unless the session is archived before its handlers have finished."""
+        await self._workspace.at_rest()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
         if self._ending is not None:
             return
@@ -296,6 +301,7 @@ class SessionWorkflow:
             title=self._title,
             metadata=self._metadata,
             account=self._shown_account(),
+            workspace=self._workspace.state,
         )
 
     def _show_agent_version(self) -> None:

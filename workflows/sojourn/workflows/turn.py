@@ -13,6 +13,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from sojourn.workflows.activity import (
+    Host,
     model_failure,
     start_call_model,
     start_compact_context,
@@ -26,6 +27,7 @@ from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
+from sojourn.workflows.workspace import Workspace, is_lost, refusal_of
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
@@ -62,6 +64,9 @@ with workflow.unsafe.imports_passed_through():
 
 T = TypeVar("T")
 
+_MOVES = 3
+"""How often a call may find its workspace gone before it is given up."""
+
 
 class Turn:
     """One turn of a session, from its message to its stop reason."""
@@ -78,6 +83,7 @@ class Turn:
         roll_over_due: Callable[[], bool],
         on_change: Callable[[], None],
         watch: Watch,
+        workspace: Workspace,
         title: str,
     ) -> None:
         self._limits = agent.limits
@@ -89,6 +95,7 @@ class Turn:
         self._roll_over_due = roll_over_due
         self._on_change = on_change
         self._watch = watch
+        self._workspace = workspace
         self._title = title
         self._steps = state.steps
         self._usage = state.usage
@@ -415,20 +422,46 @@ class Turn:
         return [] if self._interrupted or self._held else self._calls.ready
 
     async def _run_tool(self, call: Call) -> None:
-        record = RunToolInput(tool_use_id=call.id, name=call.name, said=self._journal.take())
-        self._journal.count(record)
-        timeout = call.timeout or self._limits.tool_timeout
-        handle = start_run_tool(record, timeout=timeout, idempotent=call.idempotent, summary=call.title)
         try:
-            result = await self._tracked(handle)
+            if call.place == "workspace":
+                await self._run_in_workspace(call)
+            else:
+                await self._run_at(call)
         except ActivityError as error:
             # What may be repeated and was to be stopped anyway needs no check before it is tried again.
             stopped = self._interrupted and call.idempotent
             self._settle(call, call.result("interrupted" if stopped else tool_outcome(error)))
-        else:
-            self._journal.count(result)
-            call.settled = True
-            self._watch.tool_settled(call, result.outcome)
+
+    async def _run_in_workspace(self, call: Call) -> None:
+        """Run a call where the workspace is. Where it turns out to be nowhere, it is opened anew before."""
+        for _ in range(_MOVES):
+            try:
+                await self._tracked(asyncio.create_task(self._workspace.ready()))
+            except ActivityError as error:
+                return self._settle(call, call.result("error", refusal_of(error)))
+            except asyncio.CancelledError:
+                return self._settle(call, call.result("interrupted"))
+            generation, queue = self._workspace.generation, self._workspace.queue
+            try:
+                return await self._run_at(call, Host(queue, self._limits.workspace_timeout), generation)
+            except ActivityError as error:
+                if not is_lost(error) or self._interrupted:
+                    raise
+                self._workspace.lost(generation)
+        self._settle(call, call.result("error", "The tool did not run: no worker could keep the workspace."))
+
+    async def _run_at(self, call: Call, host: Host | None = None, generation: int = 0) -> None:
+        notice = self._workspace.touched() if generation else ""
+        record = RunToolInput(
+            tool_use_id=call.id, name=call.name, generation=generation, notice=notice, said=self._journal.take()
+        )
+        self._journal.count(record)
+        timeout = call.timeout or self._limits.tool_timeout
+        handle = start_run_tool(record, timeout=timeout, idempotent=call.idempotent, summary=call.title, host=host)
+        result = await self._tracked(handle)
+        self._journal.count(result)
+        call.settled = True
+        self._watch.tool_settled(call, result.outcome)
 
     async def _park(self) -> bool:
         """Wait for the client until nothing waits any more. False when the run should give way first."""
@@ -451,6 +484,7 @@ class Turn:
         if self._board.stop_reason != reason:
             self._journal.say(self.usage_event(), SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
+            self._workspace.store()
 
     async def _answer_or_deadline(self) -> None:
         before = len(self._calls.waiting)
@@ -480,8 +514,8 @@ class Turn:
         for call in calls:
             self._settle(call, call.result("interrupted"))
 
-    async def _tracked(self, handle: workflow.ActivityHandle[T]) -> T:
-        """Await an activity so that an interrupt can cancel it."""
+    async def _tracked(self, handle: asyncio.Task[T]) -> T:
+        """Await an activity, or what it needs, so that an interrupt can cancel it."""
         self._in_flight.add(handle)
         if self._interrupted:
             handle.cancel()

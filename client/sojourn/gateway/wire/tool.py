@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -20,12 +20,9 @@ from sojourn.types import (
     ToolConfig,
     ToolOptions,
 )
-from sojourn.types.agent import ToolName
+from sojourn.types.agent import CodeExecutionTool, ToolName
+from sojourn.types.builtin import BUILT_IN, CODE_EXECUTION, BuiltInName
 from sojourn.types.wire import Wire
-
-BuiltInName = Literal["bash", "read", "write", "edit", "glob", "grep", "web_fetch", "web_search"]
-
-BUILT_IN: tuple[str, ...] = get_args(BuiltInName)
 
 
 class AlwaysAllow(Wire):
@@ -96,7 +93,7 @@ class BuiltInSettings(SetDefault):
 
 
 class BuiltInTools(Wire):
-    """The built-in tools. An agent may have them; its sessions are refused until workers have sandboxes."""
+    """The built-in tools."""
 
     type: Literal["agent_toolset_20260401"]
     default_config: SetDefault | None = None
@@ -124,7 +121,7 @@ class McpTools(Wire):
 
 
 def _free_name(name: str) -> str:
-    if name in BUILT_IN:
+    if name in (*BUILT_IN, CODE_EXECUTION):
         raise ValueError(f"{name!r} is the name of a built-in tool; choose another")
     if name.startswith("mcp__"):
         raise ValueError(f"{name!r} begins as the tools of MCP servers do; choose another")
@@ -191,7 +188,19 @@ class WorkerTool(Wire):
         return FunctionTool(name=self.name, permission=permission)
 
 
-Tool = Annotated[BuiltInTools | McpTools | ClientTool | WorkerTool, Field(discriminator="type")]
+class CodeExecution(Wire):
+    """The built-in tool that runs a piece of code. An extension: it is no part of the set."""
+
+    type: Literal["code_execution"]
+    permission_policy: Policy | None = None
+
+    def stored(self) -> CodeExecutionTool:
+        return CodeExecutionTool(
+            permission=_PERMISSIONS[self.permission_policy.type] if self.permission_policy else None
+        )
+
+
+Tool = Annotated[BuiltInTools | McpTools | ClientTool | WorkerTool | CodeExecution, Field(discriminator="type")]
 """As clients write it."""
 
 Tools = Annotated[tuple[Tool, ...], Field(max_length=256)]
@@ -285,8 +294,17 @@ class ResolvedWorkerTool(Wire):
     """``None`` leaves it to the agent's, the session's and the worker's rules."""
 
 
+class ResolvedCodeExecution(Wire):
+    """The built-in tool that runs a piece of code."""
+
+    type: Literal["code_execution"] = "code_execution"
+    permission_policy: Policy | None
+    """As that of a function on the workers."""
+
+
 ResolvedTool = Annotated[
-    ResolvedBuiltInTools | ResolvedMcpTools | ResolvedClientTool | ResolvedWorkerTool, Field(discriminator="type")
+    ResolvedBuiltInTools | ResolvedMcpTools | ResolvedClientTool | ResolvedWorkerTool | ResolvedCodeExecution,
+    Field(discriminator="type"),
 ]
 """As replies show it. What comes back can be sent again."""
 
@@ -298,6 +316,8 @@ def resolved(tool: ToolConfig) -> ResolvedTool:
     if isinstance(tool, FunctionTool):
         policy = _POLICIES[tool.permission] if tool.permission else None
         return ResolvedWorkerTool(name=tool.name, permission_policy=policy)
+    if isinstance(tool, CodeExecutionTool):
+        return ResolvedCodeExecution(permission_policy=_POLICIES[tool.permission] if tool.permission else None)
     if isinstance(tool, McpToolset):
         default = _default(tool.default_config, "ask")
         named = tuple(
@@ -349,7 +369,7 @@ def check_tools(tools: Sequence[ToolConfig], servers: Sequence[McpServer], *, pa
 def _naming_field(tool: ToolConfig) -> str:
     if isinstance(tool, McpToolset):
         return "mcp_server_name"
-    return "type" if isinstance(tool, AgentToolset) else "name"
+    return "type" if isinstance(tool, AgentToolset | CodeExecutionTool) else "name"
 
 
 def _check_servers(tools: Sequence[ToolConfig], servers: Sequence[McpServer], path: str) -> None:

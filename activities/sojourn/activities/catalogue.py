@@ -1,0 +1,93 @@
+"""What a session's model may call: each tool of its agent with what the runtime must know about it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sojourn.activities.model import ToolSpec
+from sojourn.activities.tool import Tool, Toolbox
+from sojourn.types.agent import AgentToolset, CodeExecutionTool, CustomTool, FunctionTool, ToolConfig, ToolOptions
+from sojourn.types.builtin import BUILT_IN, CODE_EXECUTION, IN_WORKSPACE, Place
+from sojourn.types.environment import SelfHostedConfig
+from sojourn.types.permission import Permission
+from sojourn.types.session import SessionInput, ToolKind
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tool as the session has it."""
+
+    name: str
+    kind: ToolKind
+    config: ToolConfig
+    tool: Tool | None = None
+    """What runs; ``None`` for the client's own, and where the worker lacks it."""
+    options: ToolOptions | None = None
+    """Settings of a tool that is part of a set."""
+    place: Place | None = None
+
+    @property
+    def spec(self) -> ToolSpec | None:
+        """How the model is told about it; ``None`` where the worker lacks it."""
+        if isinstance(self.config, CustomTool):
+            return ToolSpec(self.name, self.config.description, self.config.input_schema)
+        return ToolSpec(self.name, self.tool.description, self.tool.input_schema) if self.tool else None
+
+    @property
+    def configured(self) -> Permission | None:
+        """The permission that the agent's definition gives this very tool."""
+        if isinstance(self.config, FunctionTool | CodeExecutionTool):
+            return self.config.permission
+        return self.options.permission if self.options else None
+
+
+class Catalogue:
+    """Knows the worker's tools, and which of them a session has.
+
+    Args:
+        tools: The functions of the worker.
+        built_in: The built-in tools.
+    """
+
+    def __init__(self, tools: Toolbox, built_in: Toolbox | None = None) -> None:
+        self.tools = tools
+        self.built_in = built_in or Toolbox()
+
+    def of(self, start: SessionInput) -> dict[str, Entry]:
+        """The tools of a session by name, in the order of its agent's definition; the first of a name counts."""
+        found: dict[str, Entry] = {}
+        for config in start.agent.definition.tools:
+            for entry in self._entries(config, start):
+                found.setdefault(entry.name, entry)
+        return found
+
+    def specs(self, start: SessionInput) -> Sequence[ToolSpec]:
+        """How the model is told about them, without those that the worker lacks."""
+        return [spec for entry in self.of(start).values() if (spec := entry.spec) is not None]
+
+    def _entries(self, config: ToolConfig, start: SessionInput) -> Iterator[Entry]:
+        match config:
+            case CustomTool():
+                yield Entry(config.name, "custom", config)
+            case FunctionTool():
+                yield Entry(config.name, "function", config, self.tools.get(config.name))
+            case CodeExecutionTool():
+                yield self._built_in(CODE_EXECUTION, config, None, start)
+            case AgentToolset():
+                for name in BUILT_IN:
+                    options = options_of(config, name)
+                    if options.enabled is not False:
+                        yield self._built_in(name, config, options, start)
+
+    def _built_in(self, name: str, config: ToolConfig, options: ToolOptions | None, start: SessionInput) -> Entry:
+        place: Place | None = None
+        if name in IN_WORKSPACE:
+            place = "client" if isinstance(start.sandbox, SelfHostedConfig) else "workspace"
+        return Entry(name, "builtin", config, self.built_in.get(name), options, place)
+
+
+def options_of(toolset: AgentToolset, name: str) -> ToolOptions:
+    """The settings of one tool of the set: its own, and what the set says for the rest."""
+    default = toolset.default_config or ToolOptions()
+    own = next((each for each in toolset.configs if each.name == name), ToolOptions())
+    given = {field: value for field in ToolOptions.model_fields if (value := getattr(own, field)) is not None}
+    return default.model_copy(update={**given, "name": name})
