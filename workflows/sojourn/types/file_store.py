@@ -1,9 +1,9 @@
 """Files in the object store. Whatever has no metadata yet, or any more, does not exist: that is written last.
 
-    files/<workspace>/<file id>/meta.json                          a file, the session's too
-    files/<workspace>/<file id>/content                            content of those of the workspace
-    sessions/<workspace>/<session id>/files/<file id>              content of those of a session
-    expiring/<hour>/<workspace>/<file id>                          what is to be removed after that hour
+files/<workspace>/<file id>/meta.json                          a file, the session's too
+files/<workspace>/<file id>/content                            content of those of the workspace
+sessions/<workspace>/<session id>/files/<file id>              content of those of a session
+expiring/<hour>/<workspace>/<file id>                          what is to be removed after that hour
 """
 
 import asyncio
@@ -279,7 +279,9 @@ class FileStore:
         try:
             return FileMetadata.model_validate_json(data, extra="ignore")
         except ValidationError:
-            raise CheckpointError(f"{path!r} in the store {self._store.url!r} cannot be read; a newer release may") from None
+            raise CheckpointError(
+                f"{path!r} in the store {self._store.url!r} cannot be read; a newer release may"
+            ) from None
 
 
 class _Count:
@@ -309,5 +311,3 @@ def content_path(workspace: str, meta: FileMetadata) -> str:
 
 def _meta_path(workspace: str, file_id: FileId) -> str:
     return f"files/{workspace}/{file_id}/meta.json"
-
-

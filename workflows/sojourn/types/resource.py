@@ -108,9 +108,9 @@ class RepositoryMount(Wire):
 
     type: Literal["github_repository"] = "github_repository"
     url: RepositoryUrl
-    authorization_token: Annotated[str | None, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$", repr=False)] = (
-        None
-    )
+    authorization_token: Annotated[
+        str | None, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$", repr=False)
+    ] = None
     """Write-only: it is sealed with the operator's key and never shown. ``None`` for public repositories."""
     checkout: Checkout | None = None
     """``None`` takes the repository's default branch."""
