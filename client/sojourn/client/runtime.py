@@ -17,12 +17,15 @@ from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
+from sojourn.client.file import files_of
 from sojourn.client.handle import SessionHandle
 from sojourn.client.log import Follower, SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import LONG_POLLS, PollBudget
-from sojourn.client.reading import Session, SessionReads
+from sojourn.client.reading import Session
 from sojourn.client.registry import Agent
+from sojourn.client.resource import ResourceStore
+from sojourn.client.resource_registry import ResourceRegistry
 from sojourn.client.schedule import ScheduleStore
 from sojourn.client.schedule_registry import ScheduleRegistry
 from sojourn.client.session import LogEnd, SessionStore
@@ -41,6 +44,7 @@ from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
+from sojourn.types.resource import ResourceMount
 from sojourn.types.seal import Sealer
 from sojourn.types.session import (
     ArchiveInput,
@@ -56,7 +60,7 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 
-class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultRegistry):
+class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, VaultRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -87,6 +91,8 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultReg
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._environments = EnvironmentStore(client, task_queue=task_queue)
+        self._files = files_of(client)
+        self._resources = ResourceStore(client, sessions, sealer=sealer)
         self._vaults = VaultStore(client, task_queue=task_queue, sealer=sealer)
         self._schedules = ScheduleStore(
             client,
@@ -196,6 +202,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultReg
         deployment_id: DeploymentId | str | None = None,
         budget: Budget | None = None,
         vault_ids: Sequence[VaultId | str] = (),
+        resources: Sequence[ResourceMount] = (),
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -213,14 +220,16 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultReg
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
             vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
+            resources: Files and repositories to mount into its workspace, up to 500.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
             AgentNotFoundError: There is no such agent in the workspace.
             EnvironmentArchivedError: It takes no new sessions.
             EnvironmentNotFoundError: There is no such environment in the workspace.
+            FileStoreMissingError: There are resources, and this process has no object store.
             InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
-                known price of the model (``code`` is ``model_not_budgetable``).
+                known price of the model (``code`` is ``model_not_budgetable``); or a resource cannot be mounted.
             SessionExistsError: The id is taken.
             VaultArchivedError: A vault takes no new sessions.
             VaultNotFoundError: A vault is not in the workspace.
@@ -233,21 +242,24 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultReg
             raise AgentArchivedError(agent_id)
         if environment_id is not None:
             await self._environments.admit(EnvironmentId(environment_id), workspace=owner.workspace)
-        started = await self._sessions.start(
-            version,
-            owner=owner,
-            environment=environment or EnvironmentConfig(),
-            permissions=permissions or PermissionPolicy(),
-            title=title,
-            metadata=metadata or {},
-            session_id=check_session_id(session_id) if session_id is not None else None,
-            initial_events=initial_events,
-            roll_over=roll_over or RollOver(),
-            environment_id=await self._admitted(environment_id, owner),
-            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
-            budget=budget,
-            vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
-        )
+        chosen = check_session_id(session_id) if session_id is not None else None
+        async with self._resources.mounting(resources, owner=owner, session_id=chosen) as mounted:
+            started = await self._sessions.start(
+                version,
+                owner=owner,
+                environment=environment or EnvironmentConfig(),
+                permissions=permissions or PermissionPolicy(),
+                title=title,
+                metadata=metadata or {},
+                session_id=mounted.session_id,
+                initial_events=initial_events,
+                roll_over=roll_over or RollOver(),
+                environment_id=await self._admitted(environment_id, owner),
+                deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+                budget=budget,
+                vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
+                resources=mounted.resources,
+            )
         return SessionHandle(self, started, owner)
 
     def session(self, session_id: SessionId | str, *, owner: Owner | None = None) -> SessionHandle:

@@ -22,10 +22,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.answer import OpenCalls, answers
 from sojourn.client.archived import FIRST_ARCHIVED_PAGE, ArchivedSessions, SessionFilter, is_archived_page
+from sojourn.client.attachment import check_attached, check_hosted
 from sojourn.client.deletion import Deletion
 from sojourn.client.export import PATIENCE as EXPORT_PATIENCE
 from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
+from sojourn.client.file import files_of
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
@@ -74,6 +76,7 @@ from sojourn.types.name import (
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
+from sojourn.types.resource import Resource
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -136,6 +139,7 @@ class SessionStore:
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
+        self._files = files_of(client)
         self._agents = RunningAgents(client)
         self._spending = Spending(client)
         self._ordering = Ordering(client, self._archived)
@@ -156,6 +160,7 @@ class SessionStore:
         deployment_id: DeploymentId | None = None,
         budget: Budget | None = None,
         vault_ids: tuple[VaultId, ...] = (),
+        resources: tuple[Resource, ...] = (),
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
@@ -172,6 +177,7 @@ class SessionStore:
                 deployment_id=deployment_id,
                 budget=budget,
                 vault_ids=vault_ids,
+                resources=resources,
                 permissions=permissions,
                 title=title,
                 metadata=dict(metadata),
@@ -179,6 +185,8 @@ class SessionStore:
             )
         except ValidationError as error:
             raise InvalidRequestError.from_validation(error) from None
+        check_hosted(input.sandbox, resources)
+        await check_attached(self._files, events, owner, path="initial_events")
         await check_readable(self._client, input)
         # The server would take the id again, once it has forgotten the session.
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
@@ -311,6 +319,7 @@ class SessionStore:
         """
         id = workflow_id(owner.workspace, session_id)
         checked = check_events(events)
+        await check_attached(self._files, checked, owner)
         if (id, owner.user) not in self._known or self._spending.concerns(id, checked):
             located = await self.locate(session_id, owner)
             if self._spending.concerns(id, checked):
