@@ -60,7 +60,7 @@ async def pieces(content: Content) -> AsyncGenerator[bytes, None]:
             yield content[start : start + _CHUNK_BYTES]
     elif isinstance(content, Path | str):
         try:
-            with await asyncio.to_thread(Path(content).expanduser().open, "rb") as file:
+            with await asyncio.to_thread(_open, content) as file:
                 async for chunk in _read(file):
                     yield chunk
         except OSError as error:
@@ -71,6 +71,10 @@ async def pieces(content: Content) -> AsyncGenerator[bytes, None]:
     else:
         async for chunk in _read(content):
             yield chunk
+
+
+def _open(path: Path | str) -> BinaryIO:
+    return Path(path).expanduser().open("rb")
 
 
 async def _read(file: BinaryIO) -> AsyncGenerator[bytes, None]:

@@ -2,19 +2,19 @@
 
 import asyncio
 import os
-import tempfile
+import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from sojourn.client.file import Content, name_of, pieces, required, watched
 from sojourn.client.listing import Page, check_limit
 from sojourn.client.reading import Session, SessionReads
 from sojourn.types.error import InvalidRequestError
-from sojourn.types.file import FileMetadata
+from sojourn.types.file import MAX_FILE_BYTES, FileMetadata
 from sojourn.types.file_error import FileNotDownloadableError
-from sojourn.types.file_store import FilePage, FileStore
+from sojourn.types.file_store import FilePage, FileStore, Life
 from sojourn.types.id import FileId
 from sojourn.types.session import Owner
 
@@ -43,9 +43,10 @@ class FileRegistry(SessionReads):
         *,
         filename: str | None = None,
         mime_type: str | None = None,
-        expires_in: timedelta | None = None,
+        expires_in: Life = None,
         downloadable: bool = True,
         progress: Callable[[int], None] = _quiet,
+        limit_bytes: int = MAX_FILE_BYTES,
         owner: Owner | None = None,
     ) -> FileMetadata:
         """Store a file. It is there when this returns; an upload that fails or is cut off leaves nothing.
@@ -54,14 +55,15 @@ class FileRegistry(SessionReads):
             content: A path, bytes, an open file, or pieces.
             filename: What it is called; by default the name of the path. Only the last part of a path counts.
             mime_type: Its media type; by default after the ending of its name.
-            expires_in: Remove it after an hour to 90 days; ``None`` keeps it.
+            expires_in: Remove it after an hour to 90 days; ``None`` keeps it. A function is asked at the end.
             downloadable: Whether its content is given out again; sessions can use it in any case.
             progress: Hears how many bytes have gone on their way since the last call.
+            limit_bytes: The largest file that is taken.
             owner: Whose workspace; by default the runtime's.
 
         Raises:
             FileStoreMissingError: This process has no object store.
-            FileTooLargeError: It has more than 500 MiB.
+            FileTooLargeError: It is over the limit, by default 500 MiB.
             InvalidRequestError: It cannot be read, or the time to live is too short or too long.
             StoreUnavailableError: The store cannot be reached or refuses.
         """
@@ -72,6 +74,7 @@ class FileRegistry(SessionReads):
             mime_type=mime_type,
             expires_in=expires_in,
             downloadable=downloadable,
+            limit_bytes=limit_bytes,
         )
 
     async def get_file(self, file: AnyFile, *, owner: Owner | None = None) -> FileMetadata:
@@ -171,7 +174,7 @@ class FileRegistry(SessionReads):
         meta = await self.get_file(file, owner=owner)
         chunks = watched(self.open_file(meta, owner=owner), progress)
         try:
-            await _save(chunks, Path(path).expanduser())
+            await _save(chunks, path)
         except OSError as error:
             raise InvalidRequestError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
         return meta
@@ -185,20 +188,24 @@ class FileRegistry(SessionReads):
         await required(self._files).delete(_id(file), owner=owner or self.owner)
 
 
-async def _save(chunks: AsyncGenerator[bytes, None], path: Path) -> None:
-    handle, part = await asyncio.to_thread(tempfile.mkstemp, prefix=f".{path.name[:100]}.", dir=path.parent)
+async def _save(chunks: AsyncGenerator[bytes, None], path: Path | str) -> None:
+    target, file, part = await asyncio.to_thread(_part_of, path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)
-        os.replace(part, path)
+        os.replace(part, target)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
+
+
+def _part_of(path: Path | str) -> tuple[Path, BinaryIO, Path]:
+    """Where the file will be, and what is written until it is whole."""
+    target = Path(path).expanduser()
+    part = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}")
+    return target, part.open("xb"), part
 
 
 def _id(file: AnyFile) -> str:

@@ -57,7 +57,7 @@ _LASTING = (CheckpointError, SecretError, ServerNotReadyError)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (
-    (PayloadTooLargeError, 413),
+    ((PayloadTooLargeError, FileTooLargeError), 413),
     (SessionBusyError, 429),
     ((InvalidRequestError, *_WRONG_NOW), 400),
     (NotFoundError, 404),

@@ -7,8 +7,9 @@ from pydantic import Discriminator, Field, Tag
 
 from sojourn.gateway.wire.account import BudgetLimit, wire_budget, wire_usage
 from sojourn.gateway.wire.agent import AgentSnapshot, MetadataPatch, System, VersionNumber, snapshot
-from sojourn.gateway.wire.fault import NoneYet, NotYet
+from sojourn.gateway.wire.fault import NotYet
 from sojourn.gateway.wire.model import ModelField, ModelNames
+from sojourn.gateway.wire.resource import Mounts, WireResource, wire_resource
 from sojourn.gateway.wire.send import InitialEvent
 from sojourn.gateway.wire.tool import Servers, Skills, Tools, check_tools
 from sojourn.gateway.wire.usage import CumulativeUsage
@@ -82,7 +83,7 @@ class CreateSession(Wire):
     metadata: Metadata | None = None
     budget: BudgetLimit | None = None
     initial_events: Annotated[tuple[InitialEvent, ...], Field(max_length=50)] = ()
-    resources: NoneYet = ()
+    resources: Mounts | None = None
     vault_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_VAULTS)] | None = None
 
 
@@ -125,7 +126,7 @@ class Session(Wire):
     """``None`` for sessions that the Python client has started without one."""
     title: str | None
     metadata: dict[str, str]
-    resources: tuple[()] = ()
+    resources: tuple[WireResource, ...] = ()
     vault_ids: tuple[str, ...] = ()
     outcome_evaluations: tuple[()] = ()
     budget: BudgetLimit | None
@@ -175,6 +176,7 @@ def wire_session(found: SessionSnapshot, names: ModelNames) -> Session:
         environment_id=info.environment_id,
         title=info.title or None,
         metadata=info.metadata,
+        resources=tuple(map(wire_resource, found.resources)),
         vault_ids=found.vault_ids,
         budget=wire_budget(info.account.budget),
         usage=wire_usage(info.account),
