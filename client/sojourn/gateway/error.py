@@ -25,6 +25,7 @@ from sojourn.types.error import (
     ToolCallSettledError,
 )
 from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
+from sojourn.types.file_error import FileTooLargeError
 
 _TYPES = {
     400: "invalid_request_error",
