@@ -29,7 +29,7 @@ from sojourn.client.failure import translated
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
-from sojourn.client.snapshot import RunningAgents
+from sojourn.client.snapshot import Beginnings
 from sojourn.client.spending import Spending
 from sojourn.client.start import fixed_events, start_mark
 from sojourn.client.trace import TraceHeader
@@ -136,7 +136,7 @@ class SessionStore:
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
-        self._agents = RunningAgents(client)
+        self._beginnings = Beginnings(client)
         self._spending = Spending(client)
         self._ordering = Ordering(client, self._archived)
 
@@ -254,7 +254,7 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         info, run_id = located.described, located.run_id
         with translated(self._address, missing=SessionNotFoundError(session_id)):
-            agent = await self._agents.of(located.workflow_id, run_id)
+            agent = (await self._beginnings.of(located.workflow_id, run_id)).agent
         first_run_id = info.first_run_id if isinstance(info, WorkflowExecutionInfo) else run_id
         return LogEnd(first_run_id, run_id, located.history_length, located.status, agent)
 
@@ -459,8 +459,9 @@ class SessionStore:
 
     async def _snapshot(self, info: SessionInfo, run_id: str) -> SessionSnapshot:
         with translated(self._address, missing=SessionNotFoundError(info.id)):
-            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
-        return SessionSnapshot(info=info, agent=agent)
+            began = await self._beginnings.of(workflow_id(info.owner.workspace, info.id), run_id)
+        resources = began.resources if info.resources is None else info.resources
+        return SessionSnapshot(info=info, agent=began.agent, resources=resources)
 
     async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""

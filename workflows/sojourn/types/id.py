@@ -1,7 +1,7 @@
 """Identifiers that travel, and how they are made.
 
-Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``; API keys have ``key_``. The rest is
-hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
+Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``file_``, ``sesn_``, ``sesrsc_``, ``sevt_``; API keys have
+``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
 every reader finds the same one.
 """
 
@@ -19,6 +19,8 @@ SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
+FileId = NewType("FileId", str)
+ResourceId = NewType("ResourceId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -56,6 +58,16 @@ def new_deployment_id() -> DeploymentId:
 def new_deployment_run_id() -> DeploymentRunId:
     """A fresh id of a run that somebody asks for. Not for workflow code."""
     return DeploymentRunId(f"drun_{uuid_utils.uuid7().hex}")
+
+
+def new_file_id() -> FileId:
+    """A fresh id of a file. Not for workflow code."""
+    return FileId(f"file_{uuid_utils.uuid7().hex}")
+
+
+def new_resource_id() -> ResourceId:
+    """A fresh id of a session's resource. Not for workflow code."""
+    return ResourceId(f"sesrsc_{uuid_utils.uuid7().hex}")
 
 
 def new_change_id() -> str:

@@ -12,6 +12,7 @@ from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
 from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId
 from sojourn.types.permission import Permission, PermissionPolicy
+from sojourn.types.resource import Resource
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 from sojourn.types.workspace import WorkspaceState
@@ -193,6 +194,8 @@ class SessionInput(Wire):
     permissions: PermissionPolicy = PermissionPolicy()
     title: Title | None = None
     metadata: Metadata = {}
+    resources: Annotated[tuple[Resource, ...], Omitted] = ()
+    """As they were when the run began."""
     state: SessionState | None = None
     """``None`` in the first run."""
     roll_over: RollOver = RollOver()
@@ -277,6 +280,8 @@ class SessionInfo(Wire):
     deployment_id: DeploymentId | None = None
     account: SessionAccount = SessionAccount()
     """As of the last idle or update."""
+    resources: Annotated[tuple[Resource, ...] | None, Unset] = None
+    """What is mounted, where that has changed since the session's latest run began; `SessionSnapshot` always tells."""
 
 
 class SessionSnapshot(Wire):
@@ -285,3 +290,5 @@ class SessionSnapshot(Wire):
     info: SessionInfo
     agent: AgentVersion
     """Its definition may differ from the stored version of this number: sessions can override it."""
+    resources: tuple[Resource, ...] = ()
+    """What is mounted into its workspace."""

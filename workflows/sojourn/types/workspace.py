@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sojourn.types.resource import Resource
 from sojourn.types.session_error import ErrorDetail
 from sojourn.types.wire import Omitted, Wire
 
@@ -42,6 +43,8 @@ class OpenWorkspaceInput(Wire):
     generation: int = Field(ge=1)
     checkpoint: Checkpoint | None = None
     """What to restore, where the worker has nothing of this generation; ``None`` begins empty."""
+    resources: Annotated[tuple[Resource, ...], Omitted] = ()
+    """What is to be mounted now. The session's input has what was mounted when its run began."""
 
 
 class OpenWorkspaceResult(Wire):
@@ -67,6 +70,8 @@ class CheckpointWorkspaceResult(Wire):
 
     checkpoint: Checkpoint | None = None
     """``None`` without an object store."""
+    errors: Annotated[tuple[ErrorDetail, ...], Omitted] = ()
+    """What of the outputs could not be made a file of the session; said as `session.error`."""
 
 
 class CheckSandboxInput(Wire):

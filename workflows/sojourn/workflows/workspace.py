@@ -14,6 +14,7 @@ from sojourn.workflows.option import (
     OPEN_WORKSPACE,
     OPEN_WORKSPACE_TIMEOUT,
 )
+from sojourn.workflows.resource import Resources
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.event import SessionErrorEvent
@@ -32,8 +33,9 @@ with workflow.unsafe.imports_passed_through():
 class Workspace:
     """Opens the workspace where it is needed, moves it when its worker is gone, and has its files stored."""
 
-    def __init__(self, state: WorkspaceState | None, journal: Journal) -> None:
+    def __init__(self, state: WorkspaceState | None, journal: Journal, resources: Resources) -> None:
         self._state = state or WorkspaceState()
+        self._resources = resources
         self._journal = journal
         self._opening: asyncio.Task[None] | None = None
         self._storing: asyncio.Task[None] | None = None
@@ -117,7 +119,9 @@ class Workspace:
         try:
             result = await workflow.execute_activity(
                 OPEN_WORKSPACE_ACTIVITY,
-                OpenWorkspaceInput(generation=generation, checkpoint=before.checkpoint),
+                OpenWorkspaceInput(
+                    generation=generation, checkpoint=before.checkpoint, resources=self._resources.current
+                ),
                 result_type=OpenWorkspaceResult,
                 task_queue=before.queue or None,
                 schedule_to_start_timeout=None if moves else timedelta(seconds=20),
@@ -163,6 +167,8 @@ class Workspace:
             )
             if result.checkpoint is not None:
                 self._update(checkpoint=result.checkpoint)
+            for detail in result.errors:
+                self._journal.say(SessionErrorEvent(error=detail))
         except ActivityError as error:
             # Stored with the next turn's work; until then the files are on one worker only.
             self._update(touched=True)
