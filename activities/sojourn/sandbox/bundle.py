@@ -135,7 +135,7 @@ class _Exactly:
         self._file = file
         self._stop = stop
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 0, /) -> bytes:
         if self._stop.is_set():
             raise StoppedError
         return self._file.read(size).ljust(size, b"\0")

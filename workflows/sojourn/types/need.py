@@ -55,7 +55,7 @@ def _runs_in_workspace(tool: ToolConfig) -> bool:
             return True
         case AgentToolset():
             default = tool.default_config is None or tool.default_config.enabled is not False
-            enabled = {name: default for name in BUILT_IN}
+            enabled: dict[str, bool] = {name: default for name in BUILT_IN}
             enabled |= {each.name: each.enabled for each in tool.configs if each.name and each.enabled is not None}
             return any(on and name in IN_WORKSPACE for name, on in enabled.items())
         case _:
