@@ -2,43 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import JsonValue
-
 from sojourn.activities.outfit import Network, Stock, WayOut, spec_of
 from sojourn.activities.workspace_folder import FolderRecord, WorkspaceFolder, folder_name
 from sojourn.sandbox import tree
-from sojourn.sandbox.protocol import Sandbox, SandboxLimits, SandboxSpec
+from sojourn.sandbox.guest_client import Guest
+from sojourn.sandbox.protocol import Sandbox, SandboxLimits
 from sojourn.types.error import SandboxError
 from sojourn.types.session import SessionInput
 from sojourn.types.session_error import ErrorDetail
 
 logger = logging.getLogger("sojourn.worker")
-
-
-class Guest(Protocol):
-    """The program inside a sandbox; `sojourn.sandbox.guest_client` has the real one."""
-
-    @property
-    def ended(self) -> str | None:
-        """Why the sandbox is gone; ``None`` while it lives."""
-        ...
-
-    async def call(
-        self, op: str, arguments: Mapping[str, JsonValue], *, progress: Callable[[str], None] | None = None
-    ) -> JsonValue:
-        """Have it do something."""
-        ...
-
-    async def close(self) -> None:
-        """End it."""
-        ...
 
 
 class WorkspaceLostError(Exception):
@@ -90,15 +70,11 @@ class Harvest(Protocol):
         ...
 
 
-Launch = Callable[[Sandbox, SandboxSpec], Awaitable[Guest]]
-
-
 @dataclass(frozen=True)
 class Equipment:
     """What the workspaces of a worker are made with."""
 
     sandbox: Sandbox
-    launch: Launch
     network: Network | None = None
     """``None`` is no network for anybody."""
     stock: Stock | None = None
@@ -240,7 +216,7 @@ class Workspaces:
                     limits=equipment.limits,
                 )
             )
-            guest = await equipment.launch(equipment.sandbox, spec)
+            guest = await Guest.start(equipment.sandbox, spec)
         except BaseException:
             if way_out is not None:
                 await way_out.close()

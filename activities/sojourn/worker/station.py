@@ -16,8 +16,8 @@ from temporalio.service import RPCError
 
 from sojourn.activities.checkpoint import Checkpoints
 from sojourn.activities.janitor import Janitor
-from sojourn.activities.workspace import Equipment, Guest, Workspaces
-from sojourn.sandbox.protocol import Sandbox, SandboxSpec
+from sojourn.activities.workspace import Equipment, Workspaces
+from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
 from sojourn.types.payload import store_of
 from sojourn.worker.option import WorkerOptions
@@ -53,7 +53,7 @@ async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator
     root = await _root(client, options)
     with await asyncio.to_thread(Slot.claim, root) as slot:
         store, queue = store_of(client), own_queue(options.task_queue, slot.id)
-        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox, launch=_launch))
+        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox))
         checkpoints = Checkpoints(store, slot.folder) if store is not None else None
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         cleaning = asyncio.create_task(janitor.run())
@@ -82,10 +82,6 @@ async def chosen(wanted: str | Sandbox | None) -> Sandbox | None:
         return None
     await wanted.check()
     return wanted
-
-
-async def _launch(sandbox: Sandbox, spec: SandboxSpec) -> Guest:
-    raise NotImplementedError
 
 
 async def _root(client: Client, options: WorkerOptions) -> Path:
