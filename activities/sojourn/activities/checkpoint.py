@@ -105,7 +105,7 @@ class Checkpoints:
         await self._store.delete_folder(checkpoint_folder(workflow_id, first_run_id))
 
     def _file(self) -> BinaryIO:
-        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115 (the callers close it)
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._scratch))
 
 
 async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:

@@ -1,6 +1,6 @@
 """What the sandbox of a session is like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -22,6 +22,11 @@ class WayOut(Protocol):
     @property
     def env(self) -> Mapping[str, str]:
         """Variables that tell programs of it."""
+        ...
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        """What programs need to see for it."""
         ...
 
     async def close(self) -> None:
@@ -81,7 +86,7 @@ def spec_of(
             _make(mount.source, working_dir.relative_to(target), owner)
     return SandboxSpec(
         key=folder.path.name,
-        mounts=(*own.values(), *mounts),
+        mounts=(*own.values(), *mounts, *(way_out.mounts if way_out else ())),
         # The session's own variables go over those of packages, and the way out over all.
         env={**(env or {}), **start.environment.env_vars, **(way_out.env if way_out else {})},
         working_dir=working_dir,

@@ -32,8 +32,8 @@ class WorkerOptions:
     deployment: WorkerDeploymentConfig | None = None
     """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
     sandbox: str | Sandbox | None = None
-    """Where agents' commands run: ``auto``, ``bubblewrap``, ``local`` or ``docker``. ``None``: this worker takes no calls
-    of the built-in tools that need one."""
+    """Where agents' commands run: ``auto``, ``bubblewrap``, ``local`` or ``docker``. With ``None`` the worker takes no
+    calls of the built-in tools that need one."""
     workspaces: Path | None = None
     """Folder for the files of sessions; ``None`` is ``sojourn/workspaces`` in the user's data folder."""
     cleaning_interval: timedelta = timedelta(minutes=1)

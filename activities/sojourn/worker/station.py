@@ -1,4 +1,4 @@
-"""What a worker with a sandbox has beside its sessions: a slot on its machine, workspaces, and somebody who cleans up."""
+"""What a worker with a sandbox has beside its sessions: a slot on its machine, workspaces, a janitor."""
 
 import asyncio
 import logging
@@ -9,14 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.activities.checkpoint import Checkpoints
+from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.workspace import Equipment, Workspaces
+from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
 from sojourn.types.payload import store_of
@@ -51,9 +54,13 @@ async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator
     if not sandbox.isolates:
         logger.warning("sandbox %r keeps agents from nothing: their commands run as this worker's user", sandbox.name)
     root = await _root(client, options)
-    with await asyncio.to_thread(Slot.claim, root) as slot:
+    with (
+        await asyncio.to_thread(Slot.claim, root) as slot,
+        TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets,
+    ):
+        network = Egress(Path(sockets), private=PrivateHosts.from_environment(), inside=sandbox.name != "local")
         store, queue = store_of(client), own_queue(options.task_queue, slot.id)
-        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox))
+        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox, network=network))
         checkpoints = Checkpoints(store, slot.folder) if store is not None else None
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         cleaning = asyncio.create_task(janitor.run())

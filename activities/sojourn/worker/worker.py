@@ -19,6 +19,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from sojourn.activities.builtin import built_in_tools
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.deployment_run import DeploymentRuns
@@ -82,7 +83,7 @@ class SojournWorker:
         self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
-        self._catalogue = Catalogue(self.tools, built_in)
+        self._catalogue = Catalogue(self.tools, built_in if built_in is not None else built_in_tools())
         self._station: Station | None = None
         self._serving = AsyncExitStack()
 
