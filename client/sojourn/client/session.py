@@ -22,14 +22,16 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.answer import OpenCalls, answers
 from sojourn.client.archived import FIRST_ARCHIVED_PAGE, ArchivedSessions, SessionFilter, is_archived_page
+from sojourn.client.attachment import check_attached, check_hosted
 from sojourn.client.deletion import Deletion
 from sojourn.client.export import PATIENCE as EXPORT_PATIENCE
 from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
+from sojourn.client.file import files_of
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
-from sojourn.client.snapshot import Beginnings
+from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
 from sojourn.client.start import fixed_events, start_mark
 from sojourn.client.trace import TraceHeader
@@ -62,7 +64,7 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId, new_session_id, workflow_id
 from sojourn.types.name import (
     ARCHIVE_UPDATE,
     QUEUED_MEMO,
@@ -74,6 +76,7 @@ from sojourn.types.name import (
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
+from sojourn.types.resource import Resource
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -136,7 +139,8 @@ class SessionStore:
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
-        self._beginnings = Beginnings(client)
+        self._files = files_of(client)
+        self._agents = RunningAgents(client)
         self._spending = Spending(client)
         self._ordering = Ordering(client, self._archived)
 
@@ -155,6 +159,8 @@ class SessionStore:
         environment_id: EnvironmentId | None = None,
         deployment_id: DeploymentId | None = None,
         budget: Budget | None = None,
+        vault_ids: tuple[VaultId, ...] = (),
+        resources: tuple[Resource, ...] = (),
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
@@ -170,6 +176,8 @@ class SessionStore:
                 environment_id=environment_id,
                 deployment_id=deployment_id,
                 budget=budget,
+                vault_ids=vault_ids,
+                resources=resources,
                 permissions=permissions,
                 title=title,
                 metadata=dict(metadata),
@@ -177,6 +185,8 @@ class SessionStore:
             )
         except ValidationError as error:
             raise InvalidRequestError.from_validation(error) from None
+        check_hosted(input.sandbox, resources)
+        await check_attached(self._files, events, owner, path="initial_events")
         await check_readable(self._client, input)
         # The server would take the id again, once it has forgotten the session.
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
@@ -254,9 +264,9 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         info, run_id = located.described, located.run_id
         with translated(self._address, missing=SessionNotFoundError(session_id)):
-            agent = (await self._beginnings.of(located.workflow_id, run_id)).agent
+            running = await self._agents.of(located.workflow_id, run_id)
         first_run_id = info.first_run_id if isinstance(info, WorkflowExecutionInfo) else run_id
-        return LogEnd(first_run_id, run_id, located.history_length, located.status, agent)
+        return LogEnd(first_run_id, run_id, located.history_length, located.status, running.agent)
 
     async def locate(self, session_id: SessionId, owner: Owner) -> Located:
         """Find a session of this owner.
@@ -309,6 +319,7 @@ class SessionStore:
         """
         id = workflow_id(owner.workspace, session_id)
         checked = check_events(events)
+        await check_attached(self._files, checked, owner)
         if (id, owner.user) not in self._known or self._spending.concerns(id, checked):
             located = await self.locate(session_id, owner)
             if self._spending.concerns(id, checked):
@@ -459,9 +470,9 @@ class SessionStore:
 
     async def _snapshot(self, info: SessionInfo, run_id: str) -> SessionSnapshot:
         with translated(self._address, missing=SessionNotFoundError(info.id)):
-            began = await self._beginnings.of(workflow_id(info.owner.workspace, info.id), run_id)
-        resources = began.resources if info.resources is None else info.resources
-        return SessionSnapshot(info=info, agent=began.agent, resources=resources)
+            running = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
+        resources = running.resources if info.resources is None else info.resources
+        return SessionSnapshot(info=info, agent=running.agent, vault_ids=running.vault_ids, resources=resources)
 
     async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""

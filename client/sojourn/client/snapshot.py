@@ -8,27 +8,29 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.types.agent import AgentVersion
 from sojourn.types.chain import run_start
+from sojourn.types.id import VaultId
 from sojourn.types.resource import Resource
 
 _MOST_RUNS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a run began with, as far as it is shown."""
+@dataclass(frozen=True)
+class Running:
+    """What a run was started with."""
 
     agent: AgentVersion
+    vault_ids: tuple[VaultId, ...]
     resources: tuple[Resource, ...]
 
 
-class Beginnings:
-    """Reads the beginning of a run, once."""
+class RunningAgents:
+    """Reads the agent of a run from the run's beginning, once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._found: OrderedDict[str, Beginning] = OrderedDict()
+        self._found: OrderedDict[str, Running] = OrderedDict()
 
-    async def of(self, workflow_id: str, run_id: str) -> Beginning:
+    async def of(self, workflow_id: str, run_id: str) -> Running:
         """What the run was started with.
 
         Raises:
@@ -41,7 +43,7 @@ class Beginnings:
             run = await run_start(self._client, workflow_id, run_id)
             if run.start is None:
                 raise RPCError("the run has no beginning", RPCStatusCode.NOT_FOUND, b"")
-            found = Beginning(run.start.agent, run.start.resources)
+            found = Running(run.start.agent, run.start.vault_ids, run.start.resources)
         self._found[run_id] = found
         self._found.move_to_end(run_id)
         if len(self._found) > _MOST_RUNS:

@@ -14,6 +14,9 @@ from sojourn.types.wire import Omitted, Wire
 MAX_FILE_BYTES = 500 * 1024 * 1024
 """Managed Agents API §4.5: 500 MB a file."""
 
+MAX_ATTACHED_BYTES = 20 * 1024 * 1024
+"""Of one file in a message: in base64 it still fits into the 32 MB that providers take."""
+
 SHORTEST_LIFE = timedelta(hours=1)
 LONGEST_LIFE = timedelta(days=90)
 

@@ -1,9 +1,9 @@
 """Files in the object store. Whatever has no metadata yet, or any more, does not exist: that is written last.
 
-    files/<workspace>/<file id>/meta.json                          a file, the session's too
-    files/<workspace>/<file id>/content                            content of those of the workspace
-    sessions/<workspace>/<session id>/files/<file id>              content of those of a session
-    expiring/<hour>/<workspace>/<file id>                          what is to be removed after that hour
+files/<workspace>/<file id>/meta.json                          a file, the session's too
+files/<workspace>/<file id>/content                            content of those of the workspace
+sessions/<workspace>/<session id>/files/<file id>              content of those of a session
+expiring/<hour>/<workspace>/<file id>                          what is to be removed after that hour
 """
 
 import asyncio
@@ -29,6 +29,9 @@ from sojourn.types.store import Store
 
 Clock = Callable[[], datetime]
 
+Life = timedelta | Callable[[], timedelta | None] | None
+"""How long a file is kept: known at once, or when all of it has come; ``None`` is for good."""
+
 _AT_A_TIME = 16
 _HOUR = "%Y-%m-%dT%H"
 _SWEEP_EVERY = timedelta(minutes=10)
@@ -46,17 +49,10 @@ class FilePage:
 class FileStore:
     """Reads and writes files. Every method may be repeated."""
 
-    def __init__(self, store: Store, *, clock: Clock, limit_bytes: int = MAX_FILE_BYTES) -> None:
-        """Use a store.
-
-        Args:
-            store: The object store.
-            clock: Tells the time, in UTC.
-            limit_bytes: The largest file that is taken.
-        """
+    def __init__(self, store: Store, *, clock: Clock) -> None:
+        """Use a store; ``clock`` tells the time, in UTC."""
         self._store = store
         self._clock = clock
-        self._limit_bytes = limit_bytes
         self._swept_at: datetime | None = None
 
     async def write(
@@ -66,8 +62,9 @@ class FileStore:
         owner: Owner,
         filename: str | None,
         mime_type: str | None = None,
-        expires_in: timedelta | None = None,
+        expires_in: Life = None,
         downloadable: bool = True,
+        limit_bytes: int = MAX_FILE_BYTES,
     ) -> FileMetadata:
         """Store a file of the workspace. It is there when this returns; what fails or is cut off leaves nothing.
 
@@ -76,23 +73,20 @@ class FileStore:
             InvalidRequestError: The time to live is too short or too long.
             StoreUnavailableError: The store cannot be reached or refuses.
         """
-        check_life(expires_in)
+        if not callable(expires_in):
+            check_life(expires_in)
         await self._sweep()
-        now, name = self._clock(), checked_name(filename, mime_type=mime_type)
-        return await self._keep(
-            chunks,
-            owner.workspace,
-            FileMetadata(
-                id=new_file_id(),
-                filename=name,
-                mime_type=checked_media_type(mime_type, filename=name),
-                size_bytes=0,
-                sha256="",
-                created_at=now,
-                expires_at=now + expires_in if expires_in is not None else None,
-                downloadable=downloadable,
-            ),
+        name = checked_name(filename, mime_type=mime_type)
+        meta = FileMetadata(
+            id=new_file_id(),
+            filename=name,
+            mime_type=checked_media_type(mime_type, filename=name),
+            size_bytes=0,
+            sha256="",
+            created_at=self._clock(),
+            downloadable=downloadable,
         )
+        return await self._keep(chunks, owner.workspace, meta, life=expires_in, limit_bytes=limit_bytes)
 
     async def write_output(
         self, chunks: AsyncIterable[bytes], *, owner: Owner, session_id: SessionId, path: str
@@ -225,11 +219,24 @@ class FileStore:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    async def _keep(self, chunks: AsyncIterable[bytes], workspace: str, meta: FileMetadata) -> FileMetadata:
-        count = _Count(chunks, self._limit_bytes)
-        path = content_path(workspace, meta)
-        await self._store.put_stream(path, aiter(count))
-        meta = meta.model_copy(update={"size_bytes": count.size_bytes, "sha256": count.digest.hexdigest()})
+    async def _keep(
+        self,
+        chunks: AsyncIterable[bytes],
+        workspace: str,
+        meta: FileMetadata,
+        *,
+        life: Life = None,
+        limit_bytes: int = MAX_FILE_BYTES,
+    ) -> FileMetadata:
+        count = _Count(chunks, limit_bytes)
+        await self._store.put_stream(content_path(workspace, meta), aiter(count))
+        kept = life() if callable(life) else life
+        update: dict[str, object] = {
+            "size_bytes": count.size_bytes,
+            "sha256": count.digest.hexdigest(),
+            "expires_at": meta.created_at + kept if kept is not None else None,
+        }
+        meta = meta.model_copy(update=update)
         await self._publish(workspace, meta)
         return meta
 
@@ -279,7 +286,9 @@ class FileStore:
         try:
             return FileMetadata.model_validate_json(data, extra="ignore")
         except ValidationError:
-            raise CheckpointError(f"{path!r} in the store {self._store.url!r} cannot be read; a newer release may") from None
+            raise CheckpointError(
+                f"{path!r} in the store {self._store.url!r} cannot be read; a newer release may"
+            ) from None
 
 
 class _Count:
@@ -309,5 +318,3 @@ def content_path(workspace: str, meta: FileMetadata) -> str:
 
 def _meta_path(workspace: str, file_id: FileId) -> str:
     return f"files/{workspace}/{file_id}/meta.json"
-
-

@@ -1,8 +1,8 @@
 """Identifiers that travel, and how they are made.
 
-Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``file_``, ``sesn_``, ``sesrsc_``, ``sevt_``; API keys have
-``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
-every reader finds the same one.
+Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``file_``, ``sesn_``, ``sesrsc_``, ``sevt_``, ``vlt_``,
+``vcrd_``; API keys have ``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a
+position (`derived_event_id`) are uuid5, so every reader finds the same one.
 """
 
 import hashlib
@@ -21,6 +21,8 @@ DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
 FileId = NewType("FileId", str)
 ResourceId = NewType("ResourceId", str)
+VaultId = NewType("VaultId", str)
+CredentialId = NewType("CredentialId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -68,6 +70,16 @@ def new_file_id() -> FileId:
 def new_resource_id() -> ResourceId:
     """A fresh id of a session's resource. Not for workflow code."""
     return ResourceId(f"sesrsc_{uuid_utils.uuid7().hex}")
+
+
+def new_vault_id() -> VaultId:
+    """A fresh id of a vault. Not for workflow code."""
+    return VaultId(f"vlt_{uuid_utils.uuid7().hex}")
+
+
+def new_credential_id() -> CredentialId:
+    """A fresh id of a credential. Not for workflow code."""
+    return CredentialId(f"vcrd_{uuid_utils.uuid7().hex}")
 
 
 def new_change_id() -> str:
@@ -119,8 +131,8 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId) -> str:
-    """The Temporal workflow id of an agent, an environment or a session; of a deployment, the id of its schedule."""
+def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | VaultId) -> str:
+    """The Temporal workflow id of an agent, environment, session or vault; of a deployment, the id of its schedule."""
     return f"{workspace}/{entity_id}"
 
 

@@ -6,6 +6,7 @@ Workflows hold ids and paths. What a file contains and a token that opens a repo
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -108,9 +109,9 @@ class RepositoryMount(Wire):
 
     type: Literal["github_repository"] = "github_repository"
     url: RepositoryUrl
-    authorization_token: Annotated[str | None, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$", repr=False)] = (
-        None
-    )
+    authorization_token: Annotated[
+        str | None, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$", repr=False)
+    ] = None
     """Write-only: it is sealed with the operator's key and never shown. ``None`` for public repositories."""
     checkout: Checkout | None = None
     """``None`` takes the repository's default branch."""
@@ -180,7 +181,7 @@ def default_path(url: str) -> str:
 def path_conflict(paths: Iterable[str]) -> tuple[str, str] | None:
     """Two paths of which one is, or lies in, the other; ``None`` if there are no such."""
     ordered = sorted(paths, key=lambda path: path.split("/"))
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in pairwise(ordered):
         if second == first or second.startswith(f"{first}/"):
             return first, second
     return None

@@ -99,7 +99,7 @@ class Store:
             await obstore.put_async(self._objects, path, data)
 
     async def put_stream(self, path: str, chunks: AsyncIterable[bytes]) -> None:
-        """Write an object from pieces, with some megabytes in memory at most. What fails or is cancelled leaves nothing.
+        """Write an object from pieces, with some megabytes in memory at most. What fails or is cut off leaves nothing.
 
         Raises:
             StoreUnavailableError: The store cannot be reached or refuses. What ``chunks`` raises comes as it is.
