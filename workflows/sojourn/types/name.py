@@ -14,6 +14,7 @@ NAME_WORKFLOW = "NameWorkflow"
 VAULT_WORKFLOW = "VaultWorkflow"
 KEY_WORKFLOW = "KeyWorkflow"
 EXPORT_WORKFLOW = "ExportWorkflow"
+CHECK_SANDBOX_WORKFLOW = "CheckSandboxWorkflow"
 DEPLOYMENT_RUN_WORKFLOW = "DeploymentRunWorkflow"
 
 USER_EVENTS_SIGNAL = "user_events"
@@ -123,6 +124,9 @@ STORE_MARK_KEY = "sojourn.store.mark"
 
 WORKSPACE_LOST = "WorkspaceLost"
 """Application error type of a call for a workspace that is not, or no longer, on this worker. Nothing has run."""
+
+SANDBOX_ELSEWHERE = "SandboxElsewhere"
+"""Application error type of work that needs a sandbox, on a worker that has none where another has."""
 
 MODEL_ERROR = "ModelError"
 """Application error type of a failed model call; its detail is a `ModelFailure`."""

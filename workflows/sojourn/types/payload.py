@@ -44,6 +44,11 @@ def session_folder(workflow_id: str) -> str:
     return f"{kind}/{workflow_id}"
 
 
+def checkpoint_folder(workflow_id: str, first_run_id: str) -> str:
+    """The folder with the stored workspaces of a session. Another session may have its id after it was deleted."""
+    return f"{session_folder(workflow_id)}/workspaces/{first_run_id}"
+
+
 def storing(store: Store | None, *, owner: str = "") -> DataConverter:
     """The data converter of a process that uses this store.
 

@@ -10,6 +10,7 @@ from sojourn.workflows.environment import (
 )
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
+from sojourn.workflows.sandbox_check import CheckSandboxWorkflow
 from sojourn.workflows.session import SessionWorkflow
 from sojourn.workflows.vault import VaultWorkflow, VersionedVaultWorkflow
 
@@ -29,6 +30,7 @@ __all__ = [
     "ENTITIES",
     "VERSIONED_ENTITIES",
     "AgentWorkflow",
+    "CheckSandboxWorkflow",
     "DeploymentRunWorkflow",
     "EnvironmentWorkflow",
     "ExportWorkflow",
