@@ -18,6 +18,8 @@ from temporalio.service import RPCError
 from sojourn.activities.checkpoint import Checkpoints
 from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
+from sojourn.activities.output import Outputs
+from sojourn.activities.resource import Mounting
 from sojourn.activities.workspace import Equipment, Workspaces
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.protocol import Sandbox
@@ -58,9 +60,16 @@ async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator
         await asyncio.to_thread(Slot.claim, root) as slot,
         TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets,
     ):
-        network = Egress(Path(sockets), private=PrivateHosts.from_environment(), inside=sandbox.name != "local")
+        private = PrivateHosts.from_environment()
+        network = Egress(Path(sockets), private=private, inside=sandbox.name != "local")
         store, queue = store_of(client), own_queue(options.task_queue, slot.id)
-        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox, network=network))
+        equipment = Equipment(
+            sandbox=sandbox,
+            network=network,
+            preparations=[Mounting(store, owner=sandbox.owner, private=private)],
+            harvests=[Outputs(client)],
+        )
+        workspaces = Workspaces(slot.folder, queue, equipment)
         checkpoints = Checkpoints(store, slot.folder) if store is not None else None
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         cleaning = asyncio.create_task(janitor.run())
