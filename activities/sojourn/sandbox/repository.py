@@ -140,10 +140,14 @@ class _Git:
         return self.target
 
     async def _check_out_commit(self, sha: str) -> None:
-        if not await self._answers("rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"):
-            # One that no branch leads to, or whose history was left out.
-            await self._in("fetch", "--quiet", "--depth", "1", "origin", sha)
-        await self._in("-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", "--detach", sha)
+        try:
+            if not await self._answers("rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"):
+                # One that no branch leads to, or whose history was left out.
+                await self._in("fetch", "--quiet", "--depth", "1", "origin", sha)
+            await self._in("-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", "--detach", sha)
+        except CloneError as error:
+            # The repository is there: it is the commit that cannot be had.
+            raise CloneError("checkout", f"commit {sha!r} cannot be checked out: {error}") from None
 
     async def _in(self, *arguments: str) -> None:
         await self._run("-C", str(self.target), *arguments)
@@ -171,12 +175,16 @@ class _Git:
                 await asyncio.wait({said, watching})
         if code != 0:
             raise _failure(told)
+        await self._check_size()
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            if await asyncio.to_thread(_size, self._scratch) > self._limits.size_bytes:
-                raise _TooLargeError
+            await self._check_size()
+
+    async def _check_size(self) -> None:
+        if await asyncio.to_thread(_size, self._scratch) > self._limits.size_bytes:
+            raise _TooLargeError
 
 
 @asynccontextmanager

@@ -24,8 +24,8 @@ from sojourn.types.error import (
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
-from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
 from sojourn.types.file_error import FileTooLargeError
+from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
 
 _TYPES = {
     400: "invalid_request_error",
