@@ -306,7 +306,7 @@ class Stage:
 
     async def agent(
         self,
-        *tools: str | FunctionTool | CustomTool,
+        *tools: str | ToolConfig,
         model: str = "scripted:play",
         name: str = "actor",
         policy: PermissionPolicy | None = None,

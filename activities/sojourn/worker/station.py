@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +20,8 @@ from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.workspace import Equipment, Workspaces
 from sojourn.sandbox.address import PrivateHosts
+from sojourn.sandbox.bubblewrap import BubblewrapSandbox
+from sojourn.sandbox.local import LocalSandbox
 from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
 from sojourn.types.payload import store_of
@@ -85,10 +87,14 @@ async def chosen(wanted: str | Sandbox | None) -> Sandbox | None:
         InvalidRequestError: There is no sandbox of that name.
         SandboxError: It does not work here.
     """
-    if wanted is None or isinstance(wanted, str):
+    if wanted is None or wanted == "none":
         return None
-    await wanted.check()
-    return wanted
+    sandbox = _SANDBOXES[wanted]() if isinstance(wanted, str) else wanted
+    await sandbox.check()
+    return sandbox
+
+
+_SANDBOXES: dict[str, Callable[[], Sandbox]] = {"bubblewrap": BubblewrapSandbox, "local": LocalSandbox}
 
 
 async def _root(client: Client, options: WorkerOptions) -> Path:

@@ -209,14 +209,15 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         Args:
             agent: Which agent.
             owner: To whom the session belongs; by default the agent handle's or the runtime's.
-            environment: Where tools run. A worker without a sandbox refuses anything but the empty one.
+            environment: Variables and working directory of its sandbox.
             permissions: Rules of this session; they beat the agent's.
             title: For people.
             metadata: Up to 16 pairs of strings.
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
-            environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
+            environment_id: The environment it runs in: what its sandbox may reach, and what is installed there. Without
+                one it has no network.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
             vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
@@ -240,8 +241,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         version = pinned or await self._agents.get(agent_id, workspace=owner.workspace)
         if version.archived_at is not None:
             raise AgentArchivedError(agent_id)
-        if environment_id is not None:
-            await self._environments.admit(EnvironmentId(environment_id), workspace=owner.workspace)
+        admitted = await self._admitted(environment_id, owner)
         chosen = check_session_id(session_id) if session_id is not None else None
         async with self._resources.mounting(resources, owner=owner, session_id=chosen) as mounted:
             started = await self._sessions.start(
@@ -254,7 +254,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
                 session_id=mounted.session_id,
                 initial_events=initial_events,
                 roll_over=roll_over or RollOver(),
-                environment_id=await self._admitted(environment_id, owner),
+                environment_id=admitted.id if admitted else None,
+                sandbox=admitted.config if admitted else None,
                 deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
                 budget=budget,
                 vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
