@@ -42,6 +42,7 @@ from sojourn.types import (
     SojournError,
     text_of,
 )
+from sojourn.types.agent import ToolConfig
 from sojourn.types.name import AGENT_STATE_QUERY, STORE_KEY, STORE_MARK_KEY
 from sojourn.types.session import AgentState, SessionResult
 from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server
