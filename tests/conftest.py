@@ -286,6 +286,7 @@ class Stage:
         summary: Script | None = None,
         tools: Iterable[ToolSource] = (),
         options: WorkerOptions | None = None,
+        **more: Any,
     ) -> SojournWorker:
         """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions."""
         scripts = {"play": script, "play/compaction": summary}
@@ -295,6 +296,7 @@ class Stage:
             tools=tools,
             scripts={name: each for name, each in scripts.items() if each is not None},
             options=replace(options, task_queue=self.task_queue),
+            **more,
         )
         await worker.__aenter__()
         self.workers.append(worker)

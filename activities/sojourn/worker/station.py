@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 from sojourn.activities.checkpoint import Checkpoints
 from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
-from sojourn.activities.workspace import Equipment, Workspaces
+from sojourn.activities.workspace import Equipment, Harvest, Preparation, Workspaces
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.bubblewrap import BubblewrapSandbox
 from sojourn.sandbox.local import LocalSandbox
@@ -43,8 +43,16 @@ class Station:
 
 
 @asynccontextmanager
-async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator[Station, None]:
+async def open_station(
+    client: Client, options: WorkerOptions, *, preparations: Sequence[Preparation] = (), harvests: Sequence[Harvest] = ()
+) -> AsyncGenerator[Station, None]:
     """The station while the block runs.
+
+    Args:
+        client: The worker's.
+        options: Which sandbox, and where its workspaces are.
+        preparations: What is put into workspaces.
+        harvests: What is taken out of them.
 
     Raises:
         SandboxError: The sandbox does not work here, or there is no place for workspaces.
@@ -62,7 +70,7 @@ async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator
     ):
         network = Egress(Path(sockets), private=PrivateHosts.from_environment(), inside=sandbox.name != "local")
         store, queue = store_of(client), own_queue(options.task_queue, slot.id)
-        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox, network=network))
+        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox, network=network, preparations=preparations, harvests=harvests))
         checkpoints = Checkpoints(store, slot.folder) if store is not None else None
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         cleaning = asyncio.create_task(janitor.run())
