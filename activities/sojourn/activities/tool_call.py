@@ -201,7 +201,8 @@ def _told(record: RunToolInput, finished: asyncio.Task[Any], seen: ToolObservati
     except asyncio.CancelledError:
         return _result(record, "CancelledError: the tool cancelled itself", "error")
     except ToolFailedError as error:
-        return _result(record, str(error), "error")
+        # Whole, as a result would be: what a failed command has written ends with what matters most.
+        return _result(record, str(error), "error", longest=None)
     except Exception as error:
         seen.raised(error)
         text = str(error) if isinstance(error, _ExitError) else f"{type(error).__name__}: {error}"
@@ -237,9 +238,9 @@ def _content(value: object) -> tuple[ContentBlock, ...]:
     return (TextBlock(text=to_json(value).decode()),)
 
 
-def _result(record: RunToolInput, text: str, outcome: ToolOutcome) -> RunToolResult:
+def _result(record: RunToolInput, text: str, outcome: ToolOutcome, *, longest: int | None = 10_000) -> RunToolResult:
     return RunToolResult(
-        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:10_000])),), outcome=outcome
+        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:longest])),), outcome=outcome
     )
 
 

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-
-class Guest(Protocol):
-    """The program inside a sandbox; `sojourn.sandbox.guest_client` has the real one."""
+from sojourn.sandbox.guest_client import Guest
 
 
 class WorkspaceLostError(Exception):
