@@ -5,8 +5,9 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,7 +49,7 @@ class PlainSandbox:
     name = "plain"
     isolates = False
     installs: frozenset[str] = frozenset()
-    owner = None
+    owner: tuple[int, int] | None = None
 
     def __init__(self, argv: Sequence[str] = (sys.executable, "-I", "-B", str(PROGRAM))) -> None:
         self.argv = argv
@@ -102,6 +103,11 @@ class Sandboxed:
         assert self._guest is not None
         return self._guest
 
+    def with_path(self, folder: Path, *, alone: bool = False) -> SandboxSpec:
+        """The spec with a folder for programs before the others, or as the only one."""
+        rest = [] if alone else [os.environ["PATH"]]
+        return replace(self.spec, env={**self.spec.env, "PATH": os.pathsep.join([str(folder), *rest])})
+
     async def start(self) -> None:
         self._guest = await Guest.start(self.sandbox, self.spec)
 
@@ -149,8 +155,9 @@ def pids(mark: str) -> set[int]:
     return found
 
 
-def answers(*lines: Mapping[str, object] | str) -> PlainSandbox:
-    """A sandbox in whose guest's place a program says these lines, then reads until it is ended."""
-    said = "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines)
-    code = f"import sys; sys.stdout.write({said!r}); sys.stdout.flush(); sys.stdin.read()"
+def saying(*codes: str) -> PlainSandbox:
+    """In the guest's place a program that says it is ready, and runs a line of code when it hears the next call."""
+    code = "import json, sys; say = lambda **m: print(json.dumps(m), flush=True)\n"
+    code += "say(ready={'python': '3.11.0', 'pid': 1})\n"
+    code += "".join(f"sys.stdin.readline()\n{each}\n" for each in codes) + "sys.stdin.read()"
     return PlainSandbox((sys.executable, "-I", "-c", code))

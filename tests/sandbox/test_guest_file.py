@@ -5,6 +5,7 @@ import socket
 import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -35,7 +36,7 @@ async def read(box: Sandboxed, path: str, *view_range: int) -> str:
     return text
 
 
-async def refused(box: Sandboxed, op: str, **arguments: object) -> str:
+async def refused(box: Sandboxed, op: str, **arguments: Any) -> str:
     with pytest.raises(GuestError) as error:
         await box.call(op, **arguments)
     return error.value.message
