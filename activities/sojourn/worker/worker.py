@@ -178,9 +178,7 @@ class SojournWorker:
         await require_store(self._client)
         async with AsyncExitStack() as stack:
             self._station = await stack.enter_async_context(
-                open_station(
-                    self._client, self.options, preparations=self._preparations, harvests=self._harvests
-                )
+                open_station(self._client, self.options, preparations=self._preparations, harvests=self._harvests)
             )
             for worker in self._workers(self._station):
                 await worker.__aenter__()

@@ -24,6 +24,7 @@ from sojourn.types.error import (
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
+from sojourn.types.file_error import FileTooLargeError
 from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
 
 _TYPES = {
