@@ -167,12 +167,13 @@ async def test_a_worker_that_is_started_again_goes_on_with_its_workspaces(yard: 
     await talk(probe, 2)
 
     assert again.own_queue == queue
-    assert "the worker was restarted" in told(probe)[1] and told(probe)[1].endswith("\none\n")
+    assert "the worker was restarted" in told(probe)[1]
+    assert told(probe)[1].endswith("\none\n")
     assert await scheduled(probe, OPEN_WORKSPACE_ACTIVITY, yard.stage) == 1
     assert not errors(probe)
 
 
-async def test_a_worker_that_comes_back_late_still_has_the_newest_files(yard: Yard) -> None:
+async def test_a_worker_that_comes_back_late_still_has_the_newest_files(yard: Yard, eventually: Eventually) -> None:
     """The workflow had given it up; what was changed since the last checkpoint is there all the same."""
     gate = Gate()
     gate.failure = StoreUnavailableError("memory://", reason="away")
@@ -186,7 +187,11 @@ async def test_a_worker_that_comes_back_late_still_has_the_newest_files(yard: Ya
     none = await yard.worker(sandbox=None)
     await probe.session.send("turn 2")
     await probe.saw(AgentToolUse, 2)
-    await _gave_up(probe, yard)
+
+    async def given_up() -> bool:
+        return await scheduled(probe, OPEN_WORKSPACE_ACTIVITY, yard.stage) == 2
+
+    await eventually(given_up, "the workflow asks for its workspace anew")
     await yard.worker()
     await yard.stage.stop(none)
     await probe.idle(2)
@@ -195,20 +200,12 @@ async def test_a_worker_that_comes_back_late_still_has_the_newest_files(yard: Ya
     assert not errors(probe)
 
 
-async def _gave_up(probe: Any, yard: Yard) -> None:
-    """Wait until the workflow asks for its workspace anew."""
-    async with asyncio.timeout(PATIENCE):
-        while await scheduled(probe, OPEN_WORKSPACE_ACTIVITY, yard.stage) < 2:
-            await asyncio.sleep(0.1)
-
-
 # --- moving --------------------------------------------------------------------------------------------------------
 
 
 async def test_the_workspace_moves_with_its_files_when_its_worker_is_gone(yard: Yard, eventually: Eventually) -> None:
-    probe = await yard.session(
-        bash("echo one > note; ln -s note link; chmod 751 note; mkfifo pipe"), DONE, bash("cat link; ls"), DONE, limits=SOON
-    )
+    first = bash("echo one > note; ln -s note link; chmod 751 note; mkfifo pipe")
+    probe = await yard.session(first, DONE, bash("cat link; ls"), DONE, limits=SOON)
     await talk(probe, 1)
     await _stored(yard, probe, 1, eventually)
 

@@ -113,6 +113,11 @@ class SojournWorker:
         return workspaces.equipment.sandbox.name if workspaces else None
 
     @property
+    def no_sandbox(self) -> str:
+        """Why the worker has no sandbox although it was to have one; empty as a rule."""
+        return self._entered.lacking
+
+    @property
     def _entered(self) -> Station:
         if self._station is None:
             raise RuntimeError("the worker has not been entered; use it as a context manager")

@@ -152,6 +152,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         store: str | None = None,
         port: int | None = None,
         ui_port: int | None = None,
+        sandbox: str | None = None,
         owner: Owner | None = None,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Start everything in and beside this process: a Temporal server with Web UI and a worker.
@@ -163,6 +164,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
             store: URL of the object store; by default in the folder, or in memory.
             port: Port of the server; ``None`` takes a free one.
             ui_port: Port of the Web UI; ``None`` takes a free one.
+            sandbox: Where agents' commands run: ``auto``, ``bubblewrap``, ``docker``, or ``local``, which protects
+                nothing. ``None`` refuses sessions that need one.
             owner: Who owns what is made without naming an owner.
 
         Raises:
@@ -171,7 +174,9 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         # Here, because only those who start everything have the worker's dependencies installed.
         from sojourn.client.embedded import embedded
 
-        async with embedded(tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port) as server:
+        async with embedded(
+            tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port, sandbox=sandbox
+        ) as server:
             runtime = cls(server.client, owner=owner)
             try:
                 yield runtime
