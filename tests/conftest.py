@@ -42,6 +42,7 @@ from sojourn.types import (
     SojournError,
     text_of,
 )
+from sojourn.types.agent import ToolConfig
 from sojourn.types.name import AGENT_STATE_QUERY, STORE_KEY, STORE_MARK_KEY
 from sojourn.types.session import AgentState, SessionResult
 from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server
@@ -285,15 +286,21 @@ class Stage:
         summary: Script | None = None,
         tools: Iterable[ToolSource] = (),
         options: WorkerOptions | None = None,
+        client: Client | None = None,
+        **more: Any,
     ) -> SojournWorker:
-        """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions."""
+        """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions.
+
+        A second one at the same time needs a client of its own.
+        """
         scripts = {"play": script, "play/compaction": summary}
         options = options or WorkerOptions(graceful_shutdown=timedelta(0))
         worker = SojournWorker(
-            self.client,
+            client or self.client,
             tools=tools,
             scripts={name: each for name, each in scripts.items() if each is not None},
             options=replace(options, task_queue=self.task_queue),
+            **more,
         )
         await worker.__aenter__()
         self.workers.append(worker)
@@ -306,7 +313,7 @@ class Stage:
 
     async def agent(
         self,
-        *tools: str | FunctionTool | CustomTool,
+        *tools: str | ToolConfig,
         model: str = "scripted:play",
         name: str = "actor",
         policy: PermissionPolicy | None = None,

@@ -359,10 +359,12 @@ async def test_demo_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
     assert "no such key" in run.lines[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Web UI", "charge_card(", "a new worker starts"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("Web UI", signal.SIGTERM), ("charge_card(", signal.SIGINT), ("a new worker starts", signal.SIGTERM)],
+)
 async def test_demo_leaves_nothing_behind_when_it_is_stopped(
-    tmp_path: Path, number: signal.Signals, moment: str
+    tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
     async with demonstration(tmp_path) as run:
         await run.see(moment)

@@ -25,7 +25,7 @@ class OpenWay:
         self.env: Mapping[str, str] = (
             proxy.environment() if inside or bundle is None else proxy.environment(ca_file=bundle)
         )
-        self.mounts = proxy.ca_mounts() if inside else ()
+        self.mounts = proxy.ca_mounts if inside else ()
         self._stack = stack
 
     async def close(self) -> None:

@@ -12,13 +12,13 @@ from sojourn.cli.folder import bind, claim, free_port
 from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
-from sojourn.cli.worker import Metrics, Scripts, Tools, prepare, scripts_of
+from sojourn.cli.worker import Metrics, Sandbox, Scripts, Tools, Workspaces, prepare, sandbox_line, scripts_of
 from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     import socket
 
-    from sojourn.worker import EmbeddedServer
+    from sojourn.worker import EmbeddedServer, SojournWorker
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +42,8 @@ async def up(
     ] = None,
     tools: Tools = None,
     scripts: Scripts = None,
+    sandbox: Sandbox = "auto",
+    workspaces: Workspaces = None,
     log_level: Level = "warning",
     log_format: Format = LogFormat.TEXT,
     metrics: Metrics = None,
@@ -50,7 +52,7 @@ async def up(
 
     Sessions are kept in the folder and go on at the next start. The gateway's development key is printed.
     """
-    from sojourn.worker import SojournWorker, embedded_server, open_telemetry
+    from sojourn.worker import SojournWorker, WorkerOptions, embedded_server, open_telemetry
 
     prepare(log_level, log_format)
     with claim(data), signals() as stop:
@@ -70,13 +72,14 @@ async def up(
                     runtime=telemetry.runtime,
                 )
             )
-            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts))
+            options = WorkerOptions(sandbox=sandbox, workspaces=workspaces or data / "workspaces")
+            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts), options=options)
             serving = await stack.enter_async_context(worker)
             served = None
             if listener is not None:
                 gate = development(server.client, data, listener, ui_url=server.ui_url, models=models)
                 served = await stack.enter_async_context(gate)
-            _greet(cli, server, data, serving.tools.names, served)
+            _greet(cli, server, data, serving, served)
             await stop.wait()
             cli.out.note("stopping; sessions go on at the next start")
 
@@ -89,13 +92,15 @@ def _listener(cli: Cli, port: int) -> "socket.socket | None":
     return bind("127.0.0.1", port, "--gateway-port")
 
 
-def _greet(cli: Cli, server: "EmbeddedServer", data: Path, tools: tuple[str, ...], served: "Served | None") -> None:
+def _greet(cli: Cli, server: "EmbeddedServer", data: Path, serving: "SojournWorker", served: "Served | None") -> None:
+    tools = serving.tools.names
     address = f"--address {server.address}" if not server.address.endswith(":7233") else ""
     told: dict[str, object] = {
         "address": server.address,
         "ui_url": server.ui_url,
         "data": str(data.resolve()),
         "tools": list(tools),
+        "sandbox": serving.sandbox,
     }
     if served is not None:
         told |= {"gateway_url": served.url, "api_key": served.key}
@@ -109,6 +114,7 @@ def _greet(cli: Cli, server: "EmbeddedServer", data: Path, tools: tuple[str, ...
                 "  API key": served and served.key,
                 "  data": data,
                 "  tools": ", ".join(tools),
+                "  sandbox": sandbox_line(serving).removeprefix("sandbox: "),
                 "  talk": f"sojourn chat {address}",
             }
         )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -37,6 +38,24 @@ Metrics = Annotated[
 ]
 
 
+Sandbox = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        envvar="SOJOURN_SANDBOX",
+        help="Where agents' commands run: auto, bubblewrap, docker, none; local protects nothing.",
+    ),
+]
+Workspaces = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        envvar="SOJOURN_WORKSPACES",
+        help="Where the files of sessions are; by default in the user's data folder.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "worker")(worker)
@@ -49,6 +68,8 @@ async def worker(
     log_level: Level = "info",
     log_format: Format = LogFormat.TEXT,
     metrics: Metrics = None,
+    sandbox: Sandbox = "auto",
+    workspaces: Workspaces = None,
     drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running work may finish.")] = 10,
     deployment: Annotated[
         str | None,
@@ -76,6 +97,8 @@ async def worker(
         task_queue=cli.connection.task_queue,
         graceful_shutdown=timedelta(seconds=drain),
         deployment=_versioned(deployment, build_id, versioning),
+        sandbox=sandbox,
+        workspaces=workspaces,
     )
     with signals(at_most=timedelta(seconds=drain) + LAST_WORDS) as stop:
         async with (
@@ -105,6 +128,8 @@ async def _announce(cli: Cli, client: "Client", serving: "SojournWorker") -> Non
     queue, names = serving.options.task_queue, serving.tools.names
     told: dict[str, object] = {"task_queue": queue, "tools": list(names), "pid": os.getpid()}
     lines = [f"worker serves task queue {queue!r}; tools: {', '.join(names) or 'none'}; Ctrl-C stops it"]
+    told |= {"sandbox": serving.sandbox}
+    lines.append(sandbox_line(serving))
     if (config := serving.options.deployment) is not None:
         name, build_id = config.version.deployment_name, config.version.build_id
         told |= {"deployment": name, "build_id": build_id}
@@ -112,6 +137,18 @@ async def _announce(cli: Cli, client: "Client", serving: "SojournWorker") -> Non
         if await current_version(client, name) != build_id:
             cli.out.note(f"it gets no work before `sojourn deployments set-current {name} {build_id}`")
     cli.out.result(told, *lines)
+
+
+def sandbox_line(serving: "SojournWorker") -> str:
+    """What people are told of the worker's sandbox."""
+    match serving.sandbox:
+        case None:
+            why = f" ({serving.no_sandbox})" if serving.no_sandbox else ""
+            return f"sandbox: none{why}; sessions that need one are refused"
+        case "local":
+            return "sandbox: local, WHICH PROTECTS NOTHING: agents' commands run as this user, on this machine's files"
+        case name:
+            return f"sandbox: {name}"
 
 
 def prepare(log_level: str, log_format: LogFormat) -> None:

@@ -1,11 +1,12 @@
 """Everything in one process. The one place from which the client reaches the worker, and only when asked to."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sojourn.testing import Script
-from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, embedded_server  # noqa: TID251 (see above)
+from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server  # noqa: TID251 (see above)
 
 Tools = Iterable[ToolSource]
 Scripts = Mapping[str, Script]
@@ -20,10 +21,19 @@ async def embedded(
     store: str | None,
     port: int | None,
     ui_port: int | None,
+    sandbox: str | None,
 ) -> AsyncGenerator[EmbeddedServer, None]:
     """A server and a worker while the block runs; see `AgentRuntime.embedded`."""
-    async with (
-        embedded_server(data=data, store=store, port=port, ui_port=ui_port) as server,
-        SojournWorker(server.client, tools=tools, scripts=scripts),
-    ):
-        yield server
+    with ExitStack() as stack:
+        # What a server in memory forgets, nobody finds again.
+        kept = data if data is not None else Path(stack.enter_context(_scratch()))
+        options = WorkerOptions(sandbox=sandbox, workspaces=kept / "workspaces")
+        async with (
+            embedded_server(data=data, store=store, port=port, ui_port=ui_port) as server,
+            SojournWorker(server.client, tools=tools, scripts=scripts, options=options),
+        ):
+            yield server
+
+
+def _scratch() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True)

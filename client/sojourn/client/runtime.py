@@ -152,6 +152,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         store: str | None = None,
         port: int | None = None,
         ui_port: int | None = None,
+        sandbox: str | None = None,
         owner: Owner | None = None,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Start everything in and beside this process: a Temporal server with Web UI and a worker.
@@ -163,6 +164,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
             store: URL of the object store; by default in the folder, or in memory.
             port: Port of the server; ``None`` takes a free one.
             ui_port: Port of the Web UI; ``None`` takes a free one.
+            sandbox: Where agents' commands run: ``auto``, ``bubblewrap``, ``docker``, or ``local``, which protects
+                nothing. ``None`` refuses sessions that need one.
             owner: Who owns what is made without naming an owner.
 
         Raises:
@@ -171,7 +174,9 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         # Here, because only those who start everything have the worker's dependencies installed.
         from sojourn.client.embedded import embedded
 
-        async with embedded(tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port) as server:
+        async with embedded(
+            tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port, sandbox=sandbox
+        ) as server:
             runtime = cls(server.client, owner=owner)
             try:
                 yield runtime
@@ -209,14 +214,15 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         Args:
             agent: Which agent.
             owner: To whom the session belongs; by default the agent handle's or the runtime's.
-            environment: Where tools run. A worker without a sandbox refuses anything but the empty one.
+            environment: Variables and working directory of its sandbox.
             permissions: Rules of this session; they beat the agent's.
             title: For people.
             metadata: Up to 16 pairs of strings.
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
-            environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
+            environment_id: The environment it runs in: what its sandbox may reach, and what is installed there. Without
+                one it has no network.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
             vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
@@ -240,8 +246,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         version = pinned or await self._agents.get(agent_id, workspace=owner.workspace)
         if version.archived_at is not None:
             raise AgentArchivedError(agent_id)
-        if environment_id is not None:
-            await self._environments.admit(EnvironmentId(environment_id), workspace=owner.workspace)
+        admitted = await self._admitted(environment_id, owner)
         chosen = check_session_id(session_id) if session_id is not None else None
         async with self._resources.mounting(resources, owner=owner, session_id=chosen) as mounted:
             started = await self._sessions.start(
@@ -254,7 +259,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
                 session_id=mounted.session_id,
                 initial_events=initial_events,
                 roll_over=roll_over or RollOver(),
-                environment_id=await self._admitted(environment_id, owner),
+                environment_id=admitted.id if admitted else None,
+                sandbox=admitted.config if admitted else None,
                 deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
                 budget=budget,
                 vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),

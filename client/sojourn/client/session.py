@@ -31,6 +31,7 @@ from sojourn.client.file import files_of
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
+from sojourn.client.sandbox import SandboxCheck
 from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
 from sojourn.client.start import fixed_events, start_mark
@@ -49,6 +50,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import ChainReader
 from sojourn.types.described import attribute, memo, session_info, session_status
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.error import (
     CheckpointError,
     InvalidRequestError,
@@ -73,6 +75,7 @@ from sojourn.types.name import (
     USER_ATTRIBUTE,
     USER_EVENTS_SIGNAL,
 )
+from sojourn.types.need import needs_of
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
@@ -142,6 +145,7 @@ class SessionStore:
         self._files = files_of(client)
         self._agents = RunningAgents(client)
         self._spending = Spending(client)
+        self._sandboxes = SandboxCheck(client, task_queue=task_queue)
         self._ordering = Ordering(client, self._archived)
 
     async def start(
@@ -157,6 +161,7 @@ class SessionStore:
         initial_events: Sequence[UserEvent],
         roll_over: RollOver,
         environment_id: EnvironmentId | None = None,
+        sandbox: SandboxConfig | None = None,
         deployment_id: DeploymentId | None = None,
         budget: Budget | None = None,
         vault_ids: tuple[VaultId, ...] = (),
@@ -166,6 +171,7 @@ class SessionStore:
         check_definition(agent.definition)
         check_environment(environment)
         await check_budget(agent.definition, budget)
+        await self._sandboxes.require(needs_of(agent.definition.tools, environment, sandbox))
         events = check_events(initial_events if session_id is None else fixed_events(session_id, initial_events))
         try:
             input = SessionInput(
@@ -174,6 +180,7 @@ class SessionStore:
                 agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
                 environment=environment,
                 environment_id=environment_id,
+                sandbox=sandbox,
                 deployment_id=deployment_id,
                 budget=budget,
                 vault_ids=vault_ids,

@@ -197,6 +197,9 @@ from sojourn.types.store import Store
 from sojourn.types.usage import (
     Usage,
 )
+from sojourn.types.web import (
+    UserLocation,
+)
 from sojourn.types.wire import (
     Metadata,
     Wire,
@@ -365,6 +368,7 @@ __all__ = [
     "UserDefineOutcome",
     "UserEvent",
     "UserInterrupt",
+    "UserLocation",
     "UserMessage",
     "UserToolConfirmation",
     "UserToolResult",

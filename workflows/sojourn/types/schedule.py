@@ -13,12 +13,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.cron import Cron
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserMessage
 from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, VaultId
 from sojourn.types.session import Owner
 from sojourn.types.vault import VaultIds
-from sojourn.types.wire import Metadata, Omitted, Wire
+from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 
 MAX_DEPLOYMENTS = 1000
 """In a workspace; archived ones do not count."""
@@ -320,6 +321,8 @@ class CheckDeploymentResult(Wire):
     """What of it is there no more; ``None`` if nothing is wrong."""
 
     error: RunError | None = None
+    sandbox: Annotated[SandboxConfig | None, Unset] = None
+    """The configuration of the environment now; ``None`` without one."""
 
 
 class PauseDeploymentInput(Wire):

@@ -36,10 +36,12 @@ class Owner(Wire):
 
 
 class EnvironmentConfig(Wire):
-    """Where the agent's tools run. A worker without a sandbox refuses anything but the empty one."""
+    """The session's own settings of its sandbox. Workers without one refuse anything but the empty one."""
 
     env_vars: dict[str, str] = {}
+    """Variables of the agent's programs. They stand in the session's history."""
     working_dir: str | None = None
+    """Where commands begin, below ``/workspace`` if it is relative; made if it is not there."""
 
 
 class SessionStatus(StrEnum):

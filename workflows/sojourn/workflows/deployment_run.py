@@ -121,6 +121,7 @@ class DeploymentRunWorkflow:
             )
         except ActivityError as error:
             return _unknown(error)
+        self._session = self._session.model_copy(update={"sandbox": found.sandbox})
         return found.error
 
     async def _start(self) -> RunError | None:
