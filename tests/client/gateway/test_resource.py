@@ -1,7 +1,6 @@
 """What sessions mount, over HTTP: with the official SDK and by hand."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -24,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def keys(monkeypatch: pytest.MonkeyPatch) -> str:
     line = new_keys_line("k")
     monkeypatch.setenv(KEYS_VARIABLE, line)
     return line
@@ -42,6 +41,7 @@ async def upload(gateway: Any, name: str = "a.txt", content: bytes = b"hello") -
 
 async def everything(gateway: Any, folder: str = "sessions") -> list[str]:
     store = store_of(gateway.stage.client)
+    assert store is not None
     return [path async for path in store.paths(f"{folder}/{gateway.stage.owner.workspace}")]
 
 
@@ -285,7 +285,7 @@ async def test_resources_survive_continue_as_new(stage: Any) -> None:
         await probe.idle(number)
 
     async def rolled() -> bool:
-        return await probe.runs() > 1
+        return bool(await probe.runs() > 1)
 
     await eventually(rolled, "a second run")
     paths = [each.mount_path for each in await stage.runtime.list_resources(probe.session)]
