@@ -34,6 +34,7 @@ from sojourn.types.event import (
     SessionIdle,
     SessionRescheduled,
 )
+from sojourn.types.resource import RepositoryMount
 from sojourn.types.session import UpdateSessionInput
 
 E = TypeVar("E", bound=Event)
@@ -253,6 +254,20 @@ async def _budget(session: SessionHandle) -> None:
     await idle(session, 6)
 
 
+async def _resources(session: SessionHandle) -> None:
+    """What is mounted changes before, between and after turns; runs give way to each other meanwhile."""
+    app = RepositoryMount(url="https://github.com/acme/app")
+    tools = await session.add_resource(app.model_copy(update={"mount_path": "/workspace/tools"}))
+    await session.send("hello")
+    await idle(session, 1)
+    await session.add_resource(app)
+    await session.remove_resource(tools.id)
+    for number in (2, 3, 4):
+        await session.send("again")
+        await idle(session, number)
+    await session.add_resource(app.model_copy(update={"mount_path": "/workspace/again"}))
+
+
 async def _two(session: SessionHandle) -> None:
     for number in (1, 2):
         await session.send("hello")
@@ -342,6 +357,7 @@ PLAYS = {
         _budget,
         budget=Budget(max_list_cost_cents=1),
     ),
+    "resources": Play((DONE,), _resources, max_events=30),
     "stop-reasons": Play(
         (ScriptedTurn(text="cut", finish_reason="max_tokens"), ScriptedTurn(text="no", finish_reason="refusal")), _two
     ),

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from sojourn.activities.attachment import Attachments
 from sojourn.activities.catalogue import Catalogue, Entry
-from sojourn.activities.conversation import Conversation
+from sojourn.activities.conversation import Conversation, Message
 from sojourn.activities.cost import cost_of
 from sojourn.activities.envelope import Envelope, UnfitError, whole
 from sojourn.activities.gauge import Gauge
@@ -69,7 +70,9 @@ class ModelStep:
         model: ModelClient,
         policy: PermissionPolicy,
         envelope: Envelope,
+        attachments: Attachments | None = None,
     ) -> None:
+        self._attachments = attachments or Attachments(None)
         self._envelope = envelope
         self._logs = logs
         self._tools = tools
@@ -91,7 +94,8 @@ class ModelStep:
         try:
             async with Pulse(draft.preview):
                 start, conversation = await read_context(self._logs, record)
-                request = _request(start, conversation, self._specs(start), attempt=record.attempt)
+                messages = await self._shown(conversation, start)
+                request = _request(start, conversation, messages, self._specs(start), attempt=record.attempt)
                 window = await window_of(start.agent.definition)
                 if not record.compacted:
                     self._gauge.check_room(start, conversation, window)
@@ -109,6 +113,12 @@ class ModelStep:
             raise application_error(error.failure) from None
         self._logs.get(activity.info().workflow_id or "").remember(result)
         return result
+
+    async def _shown(self, conversation: Conversation, start: SessionInput) -> tuple[Message, ...]:
+        try:
+            return await self._attachments.shown(conversation.messages, start.owner)
+        except StoreUnavailableError as error:
+            raise ModelCallError(_away(error)) from None
 
     async def _kept(self, result: CallModelResult) -> CallModelResult:
         try:
@@ -271,12 +281,19 @@ async def _answer(model: ModelClient, request: ModelRequest, draft: Draft) -> An
     raise ModelCallError(ModelFailure(kind="retryable", message="the model's stream ended before its answer did"))
 
 
-def _request(start: SessionInput, conversation: Conversation, tools: list[ToolSpec], *, attempt: int) -> ModelRequest:
+def _request(
+    start: SessionInput,
+    conversation: Conversation,
+    messages: tuple[Message, ...],
+    tools: list[ToolSpec],
+    *,
+    attempt: int,
+) -> ModelRequest:
     definition = start.agent.definition
     return ModelRequest(
         model=definition.model,
         system=definition.system,
-        messages=tuple(conversation.messages),
+        messages=messages,
         tools=tools,
         step=conversation.steps,
         attempt=attempt,

@@ -19,6 +19,7 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from sojourn.activities.attachment import Attachments
 from sojourn.activities.builtin import built_in_tools
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
@@ -33,6 +34,7 @@ from sojourn.activities.tool_call import ToolCall
 from sojourn.activities.workspace import Harvest, Preparation
 from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.named_store import require_store
+from sojourn.types.payload import store_of
 from sojourn.types.workspace import sandbox_queue
 from sojourn.worker.option import WorkerOptions
 from sojourn.worker.router import ModelRouter
@@ -128,7 +130,14 @@ class SojournWorker:
         client, options = self._client, self.options
         logs, envelope = SessionLogs(client), Envelope(client)
         catalogue, router, workspaces = self._catalogue, self._router, station.workspaces
-        step = ModelStep(logs=logs, tools=catalogue, model=router, policy=options.permissions, envelope=envelope)
+        step = ModelStep(
+            logs=logs,
+            tools=catalogue,
+            model=router,
+            policy=options.permissions,
+            envelope=envelope,
+            attachments=Attachments(store_of(client)),
+        )
         call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, workspaces=workspaces)
         runs = DeploymentRuns(client)
         placement = Placement(client, options.task_queue, workspaces, station.checkpoints)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from sojourn.client.listing import Page
 from sojourn.types.agent import AgentDefinition, AgentVersion
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
 from sojourn.types.event import (
@@ -19,8 +20,10 @@ from sojourn.types.event import (
     UserToolConfirmation,
 )
 from sojourn.types.explanation import SessionExplanation
-from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.file import FileMetadata
+from sojourn.types.id import AgentId, EventId, ResourceId, SessionId
 from sojourn.types.preview import Preview
+from sojourn.types.resource import Resource, ResourceMount
 from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionSnapshot, SessionStatus, UpdateSessionInput
 
 if TYPE_CHECKING:
@@ -118,6 +121,26 @@ class SessionHandle:
     async def update(self, change: UpdateSessionInput) -> None:
         """Change title, metadata, budget or, between turns, the agent's snapshot."""
         await self._runtime.update_session(self, change)
+
+    async def resources(self) -> tuple[Resource, ...]:
+        """What is mounted into its workspace."""
+        return await self._runtime.list_resources(self)
+
+    async def add_resource(self, mount: ResourceMount) -> Resource:
+        """Mount a file or a repository."""
+        return await self._runtime.add_resource(self, mount)
+
+    async def rotate_resource(self, resource: ResourceId | str, authorization_token: str) -> Resource:
+        """Use another token for a repository from now on."""
+        return await self._runtime.rotate_resource(self, resource, authorization_token)
+
+    async def remove_resource(self, resource: ResourceId | str) -> None:
+        """Unmount a file or a repository."""
+        await self._runtime.remove_resource(self, resource)
+
+    async def files(self, *, limit: int = 20, page: str | None = None) -> Page[FileMetadata]:
+        """Its files, newest first: copies of what is mounted, and what the agent has written."""
+        return await self._runtime.list_files(session=self, limit=limit, page=page)
 
     async def archive(self, *, only_if_idle: bool = False) -> None:
         """End the session for good; its log stays readable."""

@@ -93,6 +93,7 @@ LIFE = b'--b\r\ncontent-disposition: form-data; name="expires_in_seconds"\r\n\r\
 async def test_a_wrong_form_is_refused_and_leaves_nothing(gateway: Any, more: bytes, message: str) -> None:
     answer = await gateway.http.post("/v1/files", content=await body(b"x" * 100_000, more=more), headers=FORM)
     store = store_of(gateway.stage.client)
+    assert store is not None
 
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
     assert [path async for path in store.paths(f"files/{gateway.stage.owner.workspace}")] == []
