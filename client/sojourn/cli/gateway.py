@@ -19,6 +19,7 @@ from sojourn.client import AgentRuntime
 from sojourn.client.development import development_key
 from sojourn.client.key import KeyStore
 from sojourn.types import InvalidRequestError, ModelRef, parse
+from sojourn.types.file import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     import socket
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from sojourn.gateway import Gateway
     from sojourn.worker.telemetry import Telemetry
+
+_MEGABYTE = 1024 * 1024
 
 Models = Annotated[
     list[str] | None,
@@ -71,6 +74,9 @@ async def gateway(
     reads: Annotated[
         int, typer.Option("--reads-per-minute", min=0, metavar="N", help="Reads a minute for each key; 0: any number.")
     ] = 1200,
+    max_file: Annotated[
+        int, typer.Option("--max-file-mb", min=1, metavar="N", help="The largest file that may be uploaded, in MiB.")
+    ] = MAX_FILE_BYTES // _MEGABYTE,
     drain: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long running requests may finish.")] = 5,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request with its id.")] = False,
     log_level: Level = "info",
@@ -97,7 +103,14 @@ async def gateway(
                     long_polls=long_polls,
                 )
             )
-            made = _made(runtime, ui_url, named_models(models), writes=writes or None, reads=reads or None)
+            made = _made(
+                runtime,
+                ui_url,
+                named_models(models),
+                writes=writes or None,
+                reads=reads or None,
+                max_file_bytes=max_file * _MEGABYTE,
+            )
             url = await stack.enter_async_context(serving(made, listener, grace=grace, access_log=access_log))
             told = {"gateway_url": url, "pid": os.getpid()}
             cli.out.result(told, f"gateway serves {url}; Ctrl-C stops it")
@@ -148,7 +161,13 @@ def named_models(given: list[str] | None) -> dict[str, ModelRef]:
 
 
 def _made(
-    runtime: AgentRuntime, ui_url: str | None, models: dict[str, ModelRef], *, writes: int | None, reads: int | None
+    runtime: AgentRuntime,
+    ui_url: str | None,
+    models: dict[str, ModelRef],
+    *,
+    writes: int | None,
+    reads: int | None,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> "Gateway":
     from sojourn.gateway import Gateway, GatewayOptions
     from sojourn.gateway.auth import KeyAuthenticator
@@ -159,7 +178,7 @@ def _made(
     return Gateway(
         runtime,
         KeyAuthenticator(keys),
-        GatewayOptions(ui_url=ui_url, models=models),
+        GatewayOptions(ui_url=ui_url, models=models, max_file_bytes=max_file_bytes),
         limiter=RateLimiter(RateLimits(writes, reads)),
     )
 

@@ -91,10 +91,15 @@ async def known(url: str) -> dict[str, str]:
         environment = await made("/v1/environments", name=f"for {agent}")
         session = await made("/v1/sessions", agent=agent, environment_id=environment)
         thread = f"sthr_{session.removeprefix('sesn_')}"
+        uploaded = await client.post("/v1/files", files={"file": ("a.txt", b"hello")})
+        file = str(uploaded.json()["id"])
+        resource = await made(f"/v1/sessions/{session}/resources", type="file", file_id=file)
     return {
         "agent": agent,
         "agent_id": agent,
         "environment_id": environment,
+        "file_id": file,
+        "resource_id": resource,
         "session_id": session,
         "thread_id": thread,
     }
