@@ -17,7 +17,7 @@ from sojourn.types import AgentDefinition, AgentToolset, Limits, ModelRef, Owner
 from sojourn.types.agent import ToolOptions
 from sojourn.types.error import StoreUnavailableError
 from sojourn.types.event import AgentToolUse, SessionIdle
-from sojourn.types.name import CHECKPOINT_WORKSPACE_ACTIVITY
+from sojourn.types.name import CHECKPOINT_WORKSPACE_ACTIVITY, RUN_TOOL_ACTIVITY
 from sojourn.types.need import SANDBOX
 from sojourn.types.session import SessionInput
 from sojourn.types.session_error import ErrorDetail
@@ -105,6 +105,15 @@ class Yard:
             agent, session_id=f"sesn_{self._name}", title=self._name, roll_over=options.get("roll_over")
         )
 
+    async def called(self, session: SessionHandle, number: int) -> None:
+        """Wait until so many tool calls have been handed to workers."""
+        handle = self._client.get_workflow_handle(f"{OWNER.workspace}/{session.id}")
+        async with asyncio.timeout(60):
+            async for event in handle.fetch_history_events(wait_new_event=True):
+                number -= event.activity_task_scheduled_event_attributes.activity_type.name == RUN_TOOL_ACTIVITY
+                if number == 0:
+                    return
+
     async def stored(self, session: SessionHandle, number: int) -> None:
         """Wait until the session knows of so many checkpoints, or of their failure."""
         handle = self._client.get_workflow_handle(f"{OWNER.workspace}/{session.id}")
@@ -130,7 +139,7 @@ async def _kept(yard: Yard) -> str:
         await idle(session, 1)
         await yard.stored(session, 1)
         await session.send("run for ever")
-        await saw(session, AgentToolUse, 3)
+        await yard.called(session, 3)
         await session.interrupt()
         await idle(session, 2)
         await session.send("read")

@@ -35,5 +35,6 @@ CHECKPOINT_TIMEOUT = timedelta(minutes=15)
 
 CHECKPOINT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
 
-LAST_STORE = timedelta(seconds=10)
-"""How long the end of a session waits for its workspace to be stored, because its outputs become files then."""
+LAST_STORE = timedelta(seconds=5)
+"""How long the end of a session waits for its workspace to be stored, because its outputs become files then. Whoever
+archives it waits for that, ten seconds at most."""
