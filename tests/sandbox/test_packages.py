@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -170,14 +171,14 @@ class Shop:
         self.root = root
         self.sandbox = OpenSandbox()
 
-    def store(self, registries: Registries | None = None) -> PackageStore:
+    def store(self, registries: Registries | None = None, *, path: Path = Path(sys.executable).parent) -> PackageStore:
         return PackageStore(
             self.root,
             self.sandbox,
             start=self.sandbox.guest,
             authority=self.network.authority,
             private=PrivateHosts.parse("pkg.example"),
-            path=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            path=f"{path}:{os.environ['PATH']}",
             registries=registries,
             resolver=self.network.resolve,
             trust=self.network.trust,
@@ -231,6 +232,15 @@ async def test_password_of_the_index_stays_outside_the_sandbox(shop: Shop) -> No
     assert spec.env["PIP_INDEX_URL"].startswith("https://user:sojourn-registry-")
     assert not any("pass%20word" in value or "pass word" in value for value in spec.env.values())
     assert "pass word" not in repr(await store.registries())
+
+
+async def test_python_without_pip_is_lent_that_of_the_worker(shop: Shop, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+
+    found = await shop.store(path=tmp_path / "bare" / "bin").installed(Packages(pip=("tiny-one",)))
+
+    assert found.folder is not None
+    assert (found.folder / "pip" / "tiny_one.py").is_file()
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import shutil
 import ssl
 import sys
@@ -16,7 +17,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePath
+from importlib.util import find_spec
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -33,6 +35,7 @@ _log = logging.getLogger("sojourn.sandbox")
 _MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
 _LONGEST = timedelta(minutes=10)
 """Of one package manager."""
+_LENT = PurePosixPath("/run/sojourn/pip/pip")
 _LOOK = timedelta(milliseconds=200)
 _TOLD_LINES = 15
 _TOLD_CHARACTERS = 2000
@@ -187,6 +190,11 @@ class PackageStore:
         """Where the sandbox sees what is installed; what is not isolated sees folders where they are."""
         return PACKAGES if self._sandbox.isolates else staged / "packages"
 
+    @property
+    def _lent(self) -> PurePath | None:
+        """Where the sandbox sees the worker's pip; ``None`` if the worker has none."""
+        return _LENT if (own := _own_pip()) is not None and self._sandbox.isolates else own
+
     def _spec(self, staged: Path, proxy: EgressProxy, registries: Registries, socket: Path) -> SandboxSpec:
         home = WORKSPACE if self._sandbox.isolates else staged / "work"
         ca_file = CA_FILE if self._sandbox.isolates else self._authority.bundle
@@ -208,6 +216,7 @@ class PackageStore:
                 Mount(staged / "packages", PACKAGES, writable=True),
                 *proxy.ca_mounts,
                 *registries.mounts,
+                *((Mount(own, _LENT),) if (own := _own_pip()) is not None else ()),
             ),
             env=env,
             proxy=socket,
@@ -224,7 +233,7 @@ class PackageStore:
     ) -> None:
         _log.info("installing %d packages of %s", len(wanted), name)
         arguments: dict[str, JsonValue] = {
-            "argv": [*_COMMANDS[name](place), *wanted],
+            "argv": [*_COMMANDS[name](place, self._lent), *wanted],
             "timeout_seconds": _LONGEST.total_seconds(),
         }
         done = await guest.call("run", arguments, progress=progress)
@@ -248,17 +257,24 @@ class PackageStore:
         return removed
 
 
-def _pip(place: PurePath) -> list[str]:
-    command = ["python3", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
-    return [*command, "--progress-bar=off", f"--target={place / 'pip'}", "--"]
+def _pip(place: PurePath, lent: PurePath | None) -> list[str]:
+    # The system's Python of Debian comes without pip; that of the worker is pure Python and serves any.
+    run = f'python3 -m pip --version >/dev/null 2>&1 || exec python3 {shlex.quote(str(lent))} "$@"; ' if lent else ""
+    command = ["sh", "-c", f'{run}exec python3 -m pip "$@"', "pip", "install", "--no-input", "--no-cache-dir"]
+    return [*command, "--disable-pip-version-check", "--progress-bar=off", f"--target={place / 'pip'}", "--"]
 
 
-def _npm(place: PurePath) -> list[str]:
+def _npm(place: PurePath, lent: PurePath | None) -> list[str]:
     command = ["npm", "install", "--global", f"--prefix={place / 'npm'}", "--no-audit", "--no-fund"]
     return [*command, "--no-update-notifier", "--loglevel=error", "--"]
 
 
-_COMMANDS: Mapping[str, Callable[[PurePath], list[str]]] = {"npm": _npm, "pip": _pip}
+_COMMANDS: Mapping[str, Callable[[PurePath, PurePath | None], list[str]]] = {"npm": _npm, "pip": _pip}
+
+
+def _own_pip() -> Path | None:
+    found = find_spec("pip")
+    return Path(found.origin).parent if found is not None and found.origin else None
 
 
 def _variables(path: str, root: PurePath) -> dict[str, str]:
