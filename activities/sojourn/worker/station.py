@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +19,13 @@ from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.output import Outputs
 from sojourn.activities.resource import Mounting
+from sojourn.activities.stock import PackageStock, path_in
 from sojourn.activities.workspace import Equipment, Harvest, Preparation, Workspaces
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.choice import SandboxChoice, choose_sandbox
+from sojourn.sandbox.egress import Authority
+from sojourn.sandbox.guest_client import Guest
+from sojourn.sandbox.packages import PackageStore
 from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
 from sojourn.types.payload import store_of
@@ -76,10 +80,11 @@ async def open_station(
             yield Station(queue, lacking=choice.reason or "")
             return
         store, private = store_of(client), PrivateHosts.from_environment()
-        equipment = Equipment(
-            choice.sandbox,
-            network=Egress(Path(sockets), private=private, inside=choice.sandbox.name != "local"),
-            preparations=(Mounting(store, owner=choice.sandbox.owner, private=private), *preparations),
+        equipment = await _equipment(choice.sandbox, root, Path(sockets), private)
+        mounting = Mounting(store, owner=choice.sandbox.owner, private=private)
+        equipment = replace(
+            equipment,
+            preparations=(*equipment.preparations, mounting, *preparations),
             harvests=(Outputs(client), *harvests),
         )
         workspaces = Workspaces(slot.folder, queue, equipment)
@@ -87,6 +92,24 @@ async def open_station(
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         async with _at_work(janitor, workspaces):
             yield Station(queue, workspaces=workspaces, checkpoints=checkpoints)
+
+
+async def _equipment(sandbox: Sandbox, root: Path, scratch: Path, private: PrivateHosts) -> Equipment:
+    """Network and packages of a worker's sandboxes."""
+    authority = await asyncio.to_thread(Authority, scratch)
+    packages = PackageStore(
+        root.parent / "packages",
+        sandbox,
+        start=Guest.start,
+        authority=authority,
+        private=private,
+        path=path_in(sandbox),
+    )
+    stock = PackageStock(packages, sandbox)
+    network = Egress(
+        scratch, authority=authority, private=private, registries=packages.registries, isolates=sandbox.isolates
+    )
+    return Equipment(sandbox, network=network, stock=stock, preparations=(stock,))
 
 
 @asynccontextmanager
