@@ -121,7 +121,7 @@ class Machine:
         self._arguments = (__file__, server.address, stage.task_queue, str(folder))
         store = stage.client.data_converter.external_storage
         assert store is not None
-        url = store.drivers[0].objects.url  # type: ignore[union-attr, attr-defined]
+        url = store.drivers[0].objects.url  # type: ignore[attr-defined]
         self._env = {**os.environ, "SOJOURN_STORE_URL": url}
 
     @asynccontextmanager
@@ -160,8 +160,11 @@ async def test_a_worker_killed_while_a_command_runs(
         await probe.session.send("go")
         await probe.saw(AgentToolUse)
 
+        def written() -> list[Path]:
+            return list(tmp_path.rglob("workspace/begun"))
+
         async def begun() -> bool:
-            return bool(sleeping()) and bool(list(tmp_path.rglob("workspace/begun")))
+            return bool(sleeping()) and bool(written())
 
         await eventually(begun, "the command")
         process.send_signal(signal.SIGKILL)

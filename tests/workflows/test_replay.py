@@ -45,8 +45,9 @@ def _history(path: Path, change: Callable[[list[dict[str, Any]]], None] = lambda
 
 
 def _replayer(*workflows: type) -> Replayer:
+    others = (ExportWorkflow, DeploymentRunWorkflow, CheckSandboxWorkflow)
     return Replayer(
-        workflows=workflows or (SessionWorkflow, *ENTITIES, ExportWorkflow, DeploymentRunWorkflow, CheckSandboxWorkflow),
+        workflows=workflows or (SessionWorkflow, *ENTITIES, *others),
         data_converter=data_converter,
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
