@@ -1,0 +1,15 @@
+"""Stands in for the guest: runs what it is sent, a JSON object a line, and answers with what came of it."""
+
+import json
+import subprocess
+import sys
+
+print(json.dumps({"ready": sys.version}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        done = subprocess.run(request["argv"], capture_output=True, text=True, errors="replace", timeout=request["timeout"])
+        answer = {"status": done.returncode, "out": done.stdout, "err": done.stderr}
+    except (OSError, subprocess.SubprocessError) as error:
+        answer = {"status": None, "out": "", "err": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
