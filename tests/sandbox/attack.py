@@ -118,11 +118,6 @@ if segment >= 0:
 if libc.unshare(0x10000000) == 0:
     got("unshared")
 """,
-    "could run a program as its owner": """
-for path in ("/usr", "/tmp", os.getcwd()):
-    if not os.statvfs(path).f_flag & os.ST_NOSUID and "NoNewPrivs:\\t0" in open("/proc/self/status").read():
-        got(path)
-""",
     "makes many processes": """
 children = []
 try:
@@ -164,6 +159,13 @@ for folder in ("/tmp", "/dev/shm"):
 """All of these succeed outside a sandbox, so that each can tell a sandbox from none."""
 
 HOPELESS = {
+    "could run a program as its owner": """
+for path in ("/usr", "/tmp", "/dev", "/run/sojourn/guest", os.getcwd()):
+    if not os.statvfs(path).f_flag & os.ST_NOSUID:
+        got(path)
+if "NoNewPrivs:\\t1" not in open("/proc/self/status").read():
+    got("new rights")
+""",
     "connects to what clouds offer beside a machine": """
 for host in ("169.254.169.254", "fd00:ec2::254", "10.0.0.1", "1.1.1.1"):
     with suppress(OSError):
@@ -172,19 +174,23 @@ for host in ("169.254.169.254", "fd00:ec2::254", "10.0.0.1", "1.1.1.1"):
 """,
     "writes to the system": """
 guesses = ["/", "/usr", "/usr/bin", "/usr/local", "/etc", "/etc/ssl", "/bin", "/lib", "/dev", "/run", "/run/sojourn"]
-guesses += ["/run/sojourn/guest", "/opt", "/mnt", "/mnt/session", "/home", "/proc", "/proc/sys", "/root", sys.prefix, os.__file__ + "/.."]
+guesses += ["/run/sojourn/guest", "/opt", "/mnt", "/mnt/session", "/home", "/proc", "/proc/sys", "/root", sys.prefix]
 for folder in guesses:
     with suppress(OSError):
         open(os.path.join(folder, "mine"), "w")
         got(folder)
-for file in ("/etc/passwd", "/etc/resolv.conf", "/usr/bin/env", "/run/sojourn/guest/__main__.py", sys.executable, "/proc/sysrq-trigger"):
+guesses = ["/etc/passwd", "/etc/resolv.conf", "/usr/bin/env", "/run/sojourn/guest/__main__.py", "/proc/sysrq-trigger"]
+for file in (*guesses, sys.executable, os.__file__):
     with suppress(OSError):
         open(file, "r+")
         got(file)
 """,
     "makes what it may write to of what it may not": """
 for source, target, kind, flags in (
-    (b"none", b"/tmp", b"tmpfs", 0), (b"/workspace", b"/usr", None, 4096), (b"none", b"/", None, 32), (b"none", b"/usr", None, 4096 | 32),
+    (b"none", b"/tmp", b"tmpfs", 0),
+    (b"/workspace", b"/usr", None, 4096),
+    (b"none", b"/", None, 32),
+    (b"none", b"/usr", None, 4096 | 32),
     (b"proc", b"/tmp", b"proc", 0),
 ):
     if libc.mount(source, target, kind, flags, None) == 0:
@@ -232,17 +238,17 @@ for kind in (0o020666, 0o060666):
     with suppress(OSError):
         os.mknod("device", kind, os.makedev(1, 1))
         got(kind)
-for name in ("/dev/mem", "/dev/kmsg", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/fuse", "/dev/tty", "/proc/kcore", "/proc/kmsg"):
+for name in ("mem", "kmsg", "vda", "sda", "kvm", "fuse", "tty", "../proc/kcore", "../proc/kmsg"):
     with suppress(OSError):
-        os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+        os.open(f"/dev/{name}", os.O_RDONLY | os.O_NONBLOCK)
         got(name)
 """,
     "sees processes or folders of the machine": """
 names = {open(f"/proc/{entry}/comm").read().strip() for entry in os.listdir("/proc") if entry.isdigit()}
 if not all(name.startswith(("bwrap", "bash", "python")) for name in names):
     got(names)
-known = {"bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "mnt", "opt", "proc", "run", "sbin", "tmp", "usr", "workspace"}
-known.add(sys.prefix.split("/")[1])
+known = {"bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "mnt", "proc", "run", "sbin", "tmp", "usr"}
+known |= {"workspace", sys.prefix.split("/")[1]}
 strange = set(os.listdir("/")) - known
 if strange:
     got(strange)
@@ -269,7 +275,7 @@ if socket.gethostname() == aim["host"]:
 }
 """Not tried outside: they would do harm there, or nothing."""
 
-PREAMBLE = '''
+PREAMBLE = """
 import ctypes, errno, json, os, platform, signal, socket, subprocess, sys
 from contextlib import suppress
 
@@ -285,7 +291,7 @@ numbers = tables[platform.machine()]
 
 def got(what):
     print("GOT", what, flush=True)
-'''
+"""
 
 
 def program(name: str) -> str:

@@ -8,16 +8,16 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tests.sandbox.attack import program
+
 from sojourn.sandbox import view
 from sojourn.sandbox.bubblewrap import BubblewrapProcess, BubblewrapSandbox
 from sojourn.sandbox.protocol import OUTPUTS, UPLOADS, WORKSPACE, Mount, SandboxLimits, SandboxProcess, SandboxSpec
-
-from tests.sandbox.attack import program
 
 PATIENCE = 60
 """Seconds that anything here may take."""
@@ -26,10 +26,10 @@ LIMITS = SandboxLimits(memory_bytes=256 * 1024**2, processes=64)
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 _DECOY = """
-import ctypes
+import ctypes, sys
 ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
 print("here", flush=True)
-input()
+sys.stdin.read()
 """
 
 
@@ -48,10 +48,28 @@ class Answer:
         return self.status == 0 or (bool(told) and told[-1].partition(":")[0] in _ERRORS)
 
 
-_ERRORS = {each.__name__ for each in (OSError, *OSError.__subclasses__())} | {
+_ERRORS = {
     "ConnectionRefusedError",
+    "FileNotFoundError",
+    "OSError",
+    "PermissionError",
+    "ProcessLookupError",
+    "TimeoutError",
+} | {
     "ValueError",  # what Python makes of a limit that may not be raised
 }
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, be it a zombie."""
+    return Path("/proc", str(pid)).exists()
 
 
 async def ask(sandbox: SandboxProcess, *argv: str, timeout: float = PATIENCE) -> Answer:

@@ -4,12 +4,19 @@ import json
 import subprocess
 import sys
 
-print(json.dumps({"ready": sys.version}), flush=True)
+
+def say(**answer: object) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+say(ready=sys.version)
 for line in sys.stdin:
     request = json.loads(line)
     try:
-        done = subprocess.run(request["argv"], capture_output=True, text=True, errors="replace", timeout=request["timeout"])
-        answer = {"status": done.returncode, "out": done.stdout, "err": done.stderr}
+        done = subprocess.run(
+            request["argv"], capture_output=True, text=True, errors="replace", timeout=request["timeout"]
+        )
+        say(status=done.returncode, out=done.stdout, err=done.stderr)
     except (OSError, subprocess.SubprocessError) as error:
-        answer = {"status": None, "out": "", "err": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), flush=True)
+        say(status=None, out="", err=f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""A sandbox of Linux namespaces, made by bubblewrap: an own view of files, processes, users and network for each session."""
+"""A sandbox of Linux namespaces, made by bubblewrap: each has its own files, processes, users and network."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ _STAGE = Path("/tmp")
 
 _NEEDED = {"bwrap": "bubblewrap", "bash": "bash", "setpriv": "util-linux"}
 
-# Inside, since limits of processes count there alone; the kernel's memory killer takes a sandbox before it takes a worker.
+# Limits of processes count from inside only this sandbox. Short of memory, the kernel ends a sandbox before a worker.
 _BEGIN = """
 echo 800 > /proc/self/oom_score_adj 2>/dev/null
 ulimit -c 0 && ulimit -u {limits.processes} && ulimit -n {limits.open_files} && ulimit -f {blocks} || exit 1
@@ -105,7 +105,9 @@ class BubblewrapSandbox:
         """
         if self.owner is None:
             return (lambda path: path), ()
-        places = {source: _STAGE / str(index) for index, source in enumerate(dict.fromkeys(view.sources(spec, self._guest)))}
+        places = {
+            source: _STAGE / str(index) for index, source in enumerate(dict.fromkeys(view.sources(spec, self._guest)))
+        }
         outer = [_found("bwrap"), "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", str(_STAGE)]
         for source, staged in places.items():
             outer += ("--bind", str(source), str(staged))
@@ -137,8 +139,12 @@ class BubblewrapProcess(Child):
         await _readable(handle)
         os.close(handle)
         # It is ours to bury if bubblewrap went before it, and the worker is the first process of a container.
-        with suppress(ChildProcessError):
-            os.waitpid(self.init, os.WNOHANG)
+        _bury(self.init)
+
+
+def _bury(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 class _Inherited:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from sojourn.types import SandboxError
 
@@ -44,9 +45,9 @@ class Program:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = (), new_session: bool = False
+        cls, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = (), folder: Path | None = None
     ) -> "Program":
-        """Start it with these variables and open files alone.
+        """Start it with these variables and open files alone, in a session of its own.
 
         Raises:
             SandboxError: There is no such program, or no more process.
@@ -61,7 +62,8 @@ class Program:
                 stderr=PIPE,
                 env=env,
                 pass_fds=pass_fds,
-                start_new_session=new_session,
+                cwd=folder,
+                start_new_session=True,
             )
         except OSError as error:
             raise SandboxError(f"{command[0]!r} could not be started: {error}") from error
@@ -158,8 +160,9 @@ class Child:
 
 def describe(status: int | None, told: str) -> str:
     """Why a program ended, in one line."""
-    if status is not None and status < 0:
-        how = f"by {signal.Signals(-status).name}"
-    else:
-        how = f"with status {status}"
+    number = status if status is not None else 0
+    # A shell's way to tell of a signal, which bubblewrap has too.
+    number = -number if number < 0 else number - 128
+    known = {each.value: each.name for each in signal.Signals}
+    how = f"by {known[number]}" if number in known else f"with status {status}"
     return f"its program ended {how}" + (f": {told}" if told else "")

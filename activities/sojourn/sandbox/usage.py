@@ -31,10 +31,15 @@ class Meter:
 
     @classmethod
     def of_namespace(cls, init: int) -> "Meter":
-        """What lives in the process namespace whose first process is ``init``, and that process's ``/tmp`` and ``/dev/shm``."""
+        """What lives in the process namespace whose first process is ``init``, and its files in memory."""
         root = Path("/proc", str(init), "root")
         # Its own /proc lists exactly what runs in it, however deep it hides.
         return cls(lambda: _entries(root / "proc"), (root / "tmp", root / "dev/shm"))
+
+    @classmethod
+    def of_family(cls, pid: int) -> "Meter":
+        """A process and what descends from it."""
+        return cls(lambda: _family(pid))
 
     def count(self, *, exact: bool = True) -> int:
         """Bytes in use. Not exact, what processes share counts for each: never less than the exact number."""
@@ -50,7 +55,7 @@ class Meter:
 async def overflow(meter: Meter, limit_bytes: int) -> str:
     """Wait until more than ``limit_bytes`` are in use; says so in one line."""
     loop = asyncio.get_running_loop()
-    while not await loop.run_in_executor(_LOOKER, meter.over, limit_bytes):
+    while not await loop.run_in_executor(_LOOKER, meter.over, limit_bytes):  # noqa: ASYNC110 (nobody tells)
         await asyncio.sleep(INTERVAL.total_seconds())
     return f"out of memory (over {readable(limit_bytes)})"
 
@@ -63,6 +68,14 @@ def readable(size_bytes: int) -> str:
 def _entries(proc: Path) -> Iterator[Path]:
     with suppress(OSError):
         yield from (proc / name for name in os.listdir(proc) if name.isdigit())
+
+
+def _family(pid: int) -> Iterator[Path]:
+    yield Path("/proc", str(pid))
+    with suppress(OSError):
+        for thread in Path("/proc", str(pid), "task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from _family(int(child))
 
 
 def _sum(path: Path, names: tuple[str, ...]) -> int:

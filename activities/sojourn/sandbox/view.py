@@ -1,4 +1,4 @@
-"""What a sandbox of bubblewrap sees: the arguments that put its files together, of which the rest of the machine is no part."""
+"""What a sandbox of bubblewrap sees of the machine: the arguments that put its files together."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ ACCOUNTS: Mapping[str, str] = {
     "/etc/group": f"root:x:0:\nagent:x:{UID}:\nnogroup:x:65534:\n",
     "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "/etc/hostname": "sandbox\n",
-    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
     "/etc/resolv.conf": "",
 }
 """Files of ``/etc`` that are the sandbox's own."""
@@ -48,7 +48,7 @@ _SHARED = (
     "/etc/terminfo",
     "/etc/timezone",
 )
-"""What programs need of the machine's ``/etc`` and what tells nothing about it. No private keys: ``/etc/ssl`` has some."""
+"""What programs need of the machine's ``/etc``, and nothing secret: ``/etc/ssl`` holds keys too."""
 
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
@@ -136,7 +136,9 @@ def check_mounts(spec: SandboxSpec) -> None:
     """
     for index, mount in enumerate(spec.mounts):
         if not mount.source.exists():
-            raise SandboxError(f"there is no {str(mount.source)!r} to mount at {mount.target}; open the workspace again")
+            raise SandboxError(
+                f"there is no {str(mount.source)!r} to mount at {mount.target}; open the workspace again"
+            )
         for outer in spec.mounts[:index]:
             if mount.target.is_relative_to(outer.target) and mount.target != outer.target:
                 _check_way(outer, mount)
@@ -151,4 +153,6 @@ def _check_way(outer: Mount, inner: Mount) -> None:
         except FileNotFoundError:
             return
         if part == ".." or stat.S_ISLNK(mode):
-            raise SandboxError(f"a symbolic link lies in the way of the mount {inner.target}; remove it from {outer.target}")
+            raise SandboxError(
+                f"a symbolic link lies in the way of the mount {inner.target}; remove it from {outer.target}"
+            )
