@@ -30,8 +30,8 @@ async def choose_sandbox(
     """Find the sandbox of a worker and make sure that it works.
 
     Args:
-        name: A `SandboxName`. ``None`` and ``"auto"`` take bubblewrap where it works and none elsewhere; they never take
-            ``"local"``, which protects nothing and has to be asked for.
+        name: A `SandboxName`. ``None`` and ``"auto"`` take bubblewrap where it works and none elsewhere; they never
+            take ``"local"``, which protects nothing and has to be asked for.
         image: For ``"docker"``.
         worker: For ``"docker"``: see `DockerSandbox`.
 
