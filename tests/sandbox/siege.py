@@ -47,6 +47,11 @@ for folder in ("/tmp", "/dev/shm"):
 held = bytearray(os.urandom(1 << 10) * (170 << 10))
 signal.pause()
 """,
+    "takes memory for files without content": """
+for number in range(1 << 20):
+    os.close(os.open(f"/tmp/{number}", os.O_CREAT))
+signal.pause()
+""",
 }
 
 # Each leaves something behind that does not want to end.

@@ -44,6 +44,7 @@ for name in os.listdir(sys.argv[1]):
 _BEGIN = """
 echo 800 > /proc/self/oom_score_adj 2>/dev/null
 ulimit -c 0 && ulimit -u {limits.processes} && ulimit -n {limits.open_files} && ulimit -f {blocks} || exit 1
+for name in ${{!{later}@}}; do export "${{name#{later}}}=${{!name}}"; unset "$name"; done
 echo up >&{up} && exec {up}>&- && exec "$@"
 """
 
@@ -103,7 +104,7 @@ class BubblewrapSandbox:
                 arguments = inherited.give("\0".join(_arguments(spec, self._guest, place, inherited, told)))
                 inner = (_found("bwrap"), "--args", str(arguments), "--", *_begin(spec.limits, up), *command)
                 # None of the worker's variables: the first process of a sandbox keeps what bubblewrap began with.
-                program = await Program.start((*lift, *inner), env={}, pass_fds=inherited.descriptors)
+                program = await Program.start((*lift, *inner), env={}, pass_fds=inherited.descriptors, folder=Path("/"))
             return await _settled(program, info, started, spec.limits)
 
     def _lift(self, spec: SandboxSpec) -> tuple[view.Place, tuple[str, ...]]:
@@ -186,8 +187,9 @@ def _arguments(spec: SandboxSpec, guest: Path, place: view.Place, inherited: _In
 
 def _begin(limits: SandboxLimits, up: int) -> tuple[str, ...]:
     """Sets limits, says on a descriptor that everything is in place, and goes on as the program itself."""
-    script = _BEGIN.format(limits=limits, blocks=limits.file_bytes // 1024, up=up)
-    return ("/bin/bash", "--noprofile", "--norc", "-c", script, "sandbox")
+    script = _BEGIN.format(limits=limits, blocks=limits.file_bytes // 1024, up=up, later=view.LATER)
+    # -p: nothing in the variables makes it run something else first.
+    return ("/bin/bash", "-p", "-c", script, "sandbox")
 
 
 async def _settled(program: Program, info: int, started: int, limits: SandboxLimits) -> BubblewrapProcess:
