@@ -189,9 +189,12 @@ async def escalated() -> None:
 
 async def _serve(folder: Path) -> None:
     """A worker with a sandbox, until it is killed."""
-    async with Prey(BubblewrapSandbox(guest=folder / "guest"), folder).started() as sandbox:
-        print(sandbox.init, flush=True)  # noqa: T201 (to the process that started this one)
-        await asyncio.Event().wait()
+    each = Prey(BubblewrapSandbox(guest=folder / "guest"), folder)
+    # One that does not mind that nobody talks to it any more.
+    script = "import signal\nwhile True: signal.pause()"
+    sandbox = await each.sandbox.run(each.spec(), (str(view.interpreter()), "-c", script))
+    print(sandbox.init, flush=True)  # noqa: T201 (to the process that started this one)
+    await asyncio.Event().wait()
 
 
 async def _over(handle: int) -> None:
