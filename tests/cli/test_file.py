@@ -26,7 +26,7 @@ async def test_a_file_lives_from_upload_to_delete(sojourn: Any, tmp_path: Path) 
     assert (taken.code, "--force" in taken.err) == (2, True)
     assert saved.code == 0, saved.err
     assert (tmp_path / "copy.bin").read_bytes() == content
-    assert [name for name in os.listdir(tmp_path) if name.startswith(".numbers") or name.startswith(".copy")] == []
+    assert [name for name in os.listdir(tmp_path) if name.startswith((".numbers", ".copy"))] == []
 
     unsure = await sojourn("files", "delete", id)
     gone = await sojourn("files", "delete", id, "--yes")
