@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,13 +23,16 @@ from sojourn.activities.envelope import Envelope
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Toolbox
 from sojourn.activities.tool_call import ToolCall
-from sojourn.activities.workspace import WorkspaceHandle
+from sojourn.activities.workspace import HeldWorkspace
 from sojourn.sandbox.guest_client import Guest
+from sojourn.types.agent import AgentDefinition, AgentVersion
 from sojourn.types.content import text_of
 from sojourn.types.converter import data_converter
-from sojourn.types.id import EventId
+from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.model import ModelRef
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import RunToolInput, RunToolResult, ToolCallPart
+from sojourn.types.session import Owner, SessionInput
 
 ID = EventId("sevt_1")
 
@@ -36,7 +40,13 @@ ID = EventId("sevt_1")
 class Here:
     """The one workspace of a worker, its log, and the one call in it."""
 
-    start = None
+    start = SessionInput(
+        session_id=SessionId("sesn_1"),
+        owner=Owner(),
+        agent=AgentVersion(
+            id=AgentId("agent_1"), version=1, definition=AgentDefinition(name="a", model=ModelRef.of("scripted:echo"))
+        ),
+    )
 
     def __init__(self, box: Sandboxed, name: str, input: dict[str, JsonValue]) -> None:
         self.folder = box.workspace
@@ -49,8 +59,14 @@ class Here:
     async def call(self, run_id: str, tool_use_id: EventId) -> ToolCallPart:
         return self._part
 
-    async def get(self, workflow_id: str, generation: int) -> WorkspaceHandle:
-        return self
+    @asynccontextmanager
+    async def using(
+        self, workflow_id: str, generation: int, start: SessionInput
+    ) -> AsyncGenerator[HeldWorkspace, None]:
+        yield self
+
+    def notice(self) -> str:
+        return ""
 
     async def guest(self) -> Guest:
         return self._box.guest

@@ -175,7 +175,7 @@ def test_every_field_of_an_environment_is_looked_at() -> None:
     ids=["toolset", "code", "off", "web-only", "self-hosted", "plain", "limited", "packages"],
 )
 def test_what_needs_a_sandbox_is_known(tools: list[object], sandbox: object, needs: list[str]) -> None:
-    definition = parse(AgentDefinition, {"name": "a", "model": "scripted:echo", "tools": tools})
+    definition: AgentDefinition = parse(AgentDefinition, {"name": "a", "model": "scripted:echo", "tools": tools})
     config = parse(SandboxConfig, sandbox) if sandbox else None
 
     found = needs_of(definition.tools, EnvironmentConfig(), config)
