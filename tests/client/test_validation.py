@@ -136,7 +136,9 @@ def test_environment_that_no_sandbox_can_have_is_refused(environment: Environmen
     assert error.value.param == param
 
 
-@pytest.mark.parametrize("path", ["src", "src/app", "/workspace", "/workspace/a", "/home/agent", "/mnt/session/outputs"])
+@pytest.mark.parametrize(
+    "path", ["src", "src/app", "/workspace", "/workspace/a", "/home/agent", "/mnt/session/outputs"]
+)
 def test_working_directory_where_the_agent_may_write_is_taken(path: str) -> None:
     check_environment(EnvironmentConfig(env_vars={"A_1": "x y"}, working_dir=path))
 
