@@ -17,6 +17,8 @@ demo: $(STAMP) ## Run the demonstration: no account, no key, no server needed
 test: $(STAMP) ## Run the tests, several at a time: most of them wait
 	@command -v chromium >/dev/null || \
 	  echo "note: no chromium, so the tests of the console are left out; on Debian: apt-get install chromium" >&2
+	@command -v bwrap >/dev/null || \
+	  echo "note: no bubblewrap, so the tests of the sandbox are left out; on Debian: apt-get install bubblewrap" >&2
 	$(BIN)/pytest -n 4 --dist worksteal
 
 format: $(STAMP) ## Format the code

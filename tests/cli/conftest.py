@@ -116,6 +116,8 @@ def _scripted(name: str) -> ModelRef:
 def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
     """The variables of the processes."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "SOJOURN_"))}
+    # Tests that are about it say which; the others begin faster without.
+    keep |= {"SOJOURN_SANDBOX": "none", "SOJOURN_WORKSPACES": str(tmp_path / "workspaces")}
     keep = {name: value for name, value in keep.items() if not name.endswith("_API_KEY")}
     terminal = {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
     ours = {"SOJOURN_TASK_QUEUE": TASK_QUEUE, "SOJOURN_WORKSPACE": "cli", "SOJOURN_USER": "ada"}

@@ -37,6 +37,25 @@ async def test_worker_serves_and_stops_in_order(
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize(("sandbox", "told"), [("none", "sandbox: none"), ("local", "WHICH PROTECTS NOTHING")])
+async def test_worker_says_which_sandbox_it_has(start: Any, tmp_path: Path, sandbox: str, told: str) -> None:
+    async with start("worker", "--sandbox", sandbox, "--task-queue", f"test-cli-{sandbox}") as process:
+        await process.stdout.readline()
+        line = (await process.stdout.readline()).decode()
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+    assert told in line
+    assert (tmp_path / "workspaces").exists() == (sandbox == "local")
+
+
+async def test_worker_with_a_sandbox_that_there_is_not_is_refused(sojourn: Any) -> None:
+    ended = await sojourn("worker", "--sandbox", "sand", "--json")
+
+    assert ended.code != 0
+    assert "'sand'" in ended.error["message"]
+
+
 async def test_worker_without_its_module_is_refused(sojourn: Any) -> None:
     ended = await sojourn("worker", "--tools", "no_such_tools", "--json")
 

@@ -14,6 +14,7 @@ from sojourn.client.validation import (
 from sojourn.types.agent import AgentDefinition
 from sojourn.types.content import ImageBlock, TextBlock, UrlSource
 from sojourn.types.converter import data_converter
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import (
     SystemMessage,
@@ -24,6 +25,7 @@ from sojourn.types.event import (
     UserToolResult,
 )
 from sojourn.types.id import EventId
+from sojourn.types.need import Need, needs_of
 from sojourn.types.payload import INLINE_LIMIT_BYTES
 from sojourn.types.session import EnvironmentConfig
 from sojourn.types.wire import parse
@@ -92,7 +94,6 @@ def test_session_id_that_would_break_a_workflow_id_is_refused(id: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "agent_toolset_20260401"}]}, "tools"),
         (
             {
                 "mcp_servers": [{"name": "docs", "url": "https://docs.test"}],
@@ -102,7 +103,7 @@ def test_session_id_that_would_break_a_workflow_id_is_refused(id: str) -> None:
         ),
         ({"skills": [{"skill_id": "pdf"}]}, "skills"),
     ],
-    ids=["toolset", "mcp", "skills"],
+    ids=["mcp", "skills"],
 )
 def test_definition_that_no_worker_can_honour_is_refused(fields: dict[str, object], param: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
@@ -118,24 +119,70 @@ def test_plain_definition_is_taken() -> None:
 @pytest.mark.parametrize(
     ("environment", "param"),
     [
-        (EnvironmentConfig(env_vars={"A": "1"}), "environment.env_vars"),
+        (EnvironmentConfig(env_vars={"1A": "1"}), "environment.env_vars"),
+        (EnvironmentConfig(env_vars={"A": "\0"}), "environment.env_vars"),
+        (EnvironmentConfig(env_vars={"A=B": ""}), "environment.env_vars"),
         (EnvironmentConfig(working_dir="/srv"), "environment.working_dir"),
+        (EnvironmentConfig(working_dir="/mnt/session/uploads/a"), "environment.working_dir"),
+        (EnvironmentConfig(working_dir="a/../../etc"), "environment.working_dir"),
+        (EnvironmentConfig(working_dir=""), "environment.working_dir"),
     ],
-    ids=["env_vars", "working_dir"],
+    ids=["digit", "nul", "sign", "elsewhere", "read-only", "up", "empty"],
 )
-def test_environment_that_needs_a_sandbox_is_refused(environment: EnvironmentConfig, param: str) -> None:
+def test_environment_that_no_sandbox_can_have_is_refused(environment: EnvironmentConfig, param: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
         check_environment(environment)
 
     assert error.value.param == param
 
 
+@pytest.mark.parametrize(
+    "path", ["src", "src/app", "/workspace", "/workspace/a", "/home/agent", "/mnt/session/outputs"]
+)
+def test_working_directory_where_the_agent_may_write_is_taken(path: str) -> None:
+    check_environment(EnvironmentConfig(env_vars={"A_1": "x y"}, working_dir=path))
+
+
 def test_every_field_of_an_environment_is_looked_at() -> None:
     """A field added later must not be ignored in silence."""
-    full = EnvironmentConfig(env_vars={"A": "1"}, working_dir="/srv")
+    full = EnvironmentConfig(env_vars={"A": "1"}, working_dir="src")
 
     assert full.model_fields_set == set(EnvironmentConfig.model_fields)
-    check_environment(EnvironmentConfig())
+    assert needs_of((), full, None) == (Need("sandbox", "environment.env_vars"),)
+    assert needs_of((), EnvironmentConfig(), None) == ()
+
+
+@pytest.mark.parametrize(
+    ("tools", "sandbox", "needs"),
+    [
+        ([{"type": "agent_toolset_20260401"}], None, ["sandbox tools.0"]),
+        (["add", {"type": "code_execution"}], None, ["sandbox tools.1"]),
+        ([{"type": "agent_toolset_20260401", "default_config": {"enabled": False}}], None, []),
+        (
+            [
+                {
+                    "type": "agent_toolset_20260401",
+                    "default_config": {"enabled": False},
+                    "configs": [{"name": "web_fetch", "enabled": True}],
+                }
+            ],
+            None,
+            [],
+        ),
+        ([{"type": "agent_toolset_20260401"}], {"type": "self_hosted"}, []),
+        ([], {"type": "cloud"}, []),
+        ([], {"type": "cloud", "networking": {"type": "limited"}}, ["sandbox environment_id"]),
+        ([], {"type": "cloud", "packages": {"pip": ["a"]}}, ["sandbox environment_id", "pip environment_id"]),
+    ],
+    ids=["toolset", "code", "off", "web-only", "self-hosted", "plain", "limited", "packages"],
+)
+def test_what_needs_a_sandbox_is_known(tools: list[object], sandbox: object, needs: list[str]) -> None:
+    definition: AgentDefinition = parse(AgentDefinition, {"name": "a", "model": "scripted:echo", "tools": tools})
+    config = parse(SandboxConfig, sandbox) if sandbox else None
+
+    found = needs_of(definition.tools, EnvironmentConfig(), config)
+
+    assert [f"{need.what} {need.field}" for need in found] == needs
 
 
 async def test_value_that_fits_is_returned_as_it_goes_to_the_server() -> None:

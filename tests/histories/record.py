@@ -25,6 +25,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.common import VersioningBehavior
 from temporalio.service import RPCError
 from temporalio.worker import WorkerDeploymentConfig, WorkerDeploymentVersion
+from yard import YARD, ask_for_sandbox
 
 from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.client.key import KeyStore
@@ -58,6 +59,7 @@ KEY = "key"
 EXPORT = "export-at-end"
 RUN = "deployment-run-started"
 FAILED_RUN = "deployment-run-failed"
+SANDBOX = "check-sandbox"
 
 # --- plays that bring their own workers ----------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ async def _make_current(client: Client, build_id: str) -> None:
                 return await asyncio.sleep(2)
 
 
-LONE: dict[str, Callable[[Client], Awaitable[str]]] = {"lost": _lost, "versioned": _versioned}
+LONE: dict[str, Callable[[Client], Awaitable[str]]] = {"lost": _lost, "versioned": _versioned, **YARD}
 """Each gives the id of its session, which has ended."""
 
 # --- recording -----------------------------------------------------------------------------------------------------
@@ -258,6 +260,10 @@ async def _record_key(client: Client, folder: Path) -> None:
     await _write(client, folder, key_workflow_id(key.id), KEY)
 
 
+async def _record_question(client: Client, folder: Path) -> None:
+    await _write(client, folder, await ask_for_sandbox(client), SANDBOX)
+
+
 async def _begun(client: Client, workflow_id: str) -> None:
     """Wait until a worker has had the workflow."""
     events = client.get_workflow_handle(workflow_id).fetch_history_events(wait_new_event=True)
@@ -274,6 +280,7 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     KEY: _record_key,
     RUN: _record_started_run,
     FAILED_RUN: _record_failed_run,
+    SANDBOX: _record_question,
 }
 
 

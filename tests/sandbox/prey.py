@@ -22,7 +22,7 @@ from sojourn.sandbox.protocol import OUTPUTS, UPLOADS, WORKSPACE, Mount, Sandbox
 PATIENCE = 60
 """Seconds that anything here may take."""
 
-LIMITS = SandboxLimits(memory_bytes=256 * 1024**2, processes=64)
+LIMITS = SandboxLimits(memory_bytes=128 * 1024**2, processes=64)
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 _DECOY = """

@@ -69,6 +69,22 @@ async def test_variables_are_those_of_the_spec(here: Prey) -> None:
     assert not any(b"light green" in each for each in shown)
 
 
+async def test_variables_run_nothing_before_limits_hold(here: Prey) -> None:
+    early = here.folder / "workspace" / "early"
+    early.write_text("ulimit -u >> /workspace/seen\n")
+    early.chmod(0o644)
+    sandbox = await here.sandbox.start(replace(here.spec(), env={"BASH_ENV": "/workspace/early", "LD_BIND_NOW": "1"}))
+    try:
+        await ready(sandbox)
+        before = (here.folder / "workspace" / "seen").exists()
+        answer = await ask(sandbox, "bash", "-c", "echo $BASH_ENV $LD_BIND_NOW; env | grep LATER; cat seen")
+    finally:
+        await sandbox.kill()
+
+    assert not before
+    assert answer.out == f"/workspace/early 1\n{LIMITS.processes}\n"
+
+
 async def test_temporary_files_are_private(here: Prey) -> None:
     name = here.folder.name
     async with here.started() as one, here.started() as other:

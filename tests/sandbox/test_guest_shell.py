@@ -109,7 +109,9 @@ async def test_a_background_process_does_not_hold_up_the_call(box: Sandboxed) ->
 
 
 async def test_what_a_background_process_writes_between_calls_is_in_the_next(box: Sandboxed) -> None:
-    await box.bash(f"(echo from behind; touch {box.workspace}/done) &")
+    waiting = "until [ -e go ]; do sleep 0.01; done"
+    assert await box.bash(f"({waiting}; echo from behind; touch done) &") == ("", 0)
+    (box.workspace / "go").touch()
     await until((box.workspace / "done").exists)
 
     assert (await box.bash("echo next"))[0] == "from behind\nnext\n"

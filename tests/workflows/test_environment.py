@@ -295,23 +295,30 @@ async def test_an_environment_that_asks_for_nothing_admits_sessions(stage: "Stag
     assert await store(stage).admit(made.id, workspace=stage.owner.workspace) == made
 
 
-@pytest.mark.parametrize(
-    ("config", "field"),
-    [
-        (SelfHostedConfig(), "config.type"),
-        (CloudConfig(networking=LimitedNetwork()), "config.networking"),
-        (CloudConfig(packages=Packages(apt=("git",))), "config.packages"),
-    ],
-    ids=["self-hosted", "limited", "packages"],
-)
-async def test_an_environment_that_no_worker_can_be_is_refused(stage: "Stage", config: Any, field: str) -> None:
-    made = await stage.runtime.create_environment(EnvironmentDefinition(name="n", config=config))
+async def test_a_self_hosted_environment_is_refused(stage: "Stage") -> None:
+    made = await stage.runtime.create_environment(EnvironmentDefinition(name="n", config=SelfHostedConfig()))
 
     with pytest.raises(InvalidRequestError) as error:
         await store(stage).admit(made.id, workspace=stage.owner.workspace)
 
     assert error.value.param == "environment_id"
-    assert field in str(error.value)
+    assert "config.type" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CloudConfig(networking=LimitedNetwork()), CloudConfig(packages=Packages(apt=("git",)))],
+    ids=["limited", "packages"],
+)
+async def test_an_environment_that_needs_a_sandbox_is_refused_by_workers_without(stage: "Stage", config: Any) -> None:
+    await stage.work()
+    agent = await stage.agent(model="scripted:echo")
+    made = await stage.runtime.create_environment(EnvironmentDefinition(name="n", config=config))
+
+    with pytest.raises(InvalidRequestError, match="no worker has a sandbox") as error:
+        await stage.runtime.start_session(agent, environment_id=made.id)
+
+    assert error.value.param == "environment_id"
 
 
 async def test_a_session_begins_in_an_environment_that_admits_it(stage: "Stage") -> None:

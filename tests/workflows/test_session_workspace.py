@@ -12,7 +12,17 @@ from temporalio.client import Client
 
 from sojourn.activities.workspace_folder import WorkspaceFolder
 from sojourn.testing import ScriptedCall, ScriptedTurn
-from sojourn.types import AgentToolset, InvalidRequestError, Limits, PermissionPolicy, RollOver, text_of
+from sojourn.types import (
+    AgentToolset,
+    CloudConfig,
+    EnvironmentDefinition,
+    InvalidRequestError,
+    Limits,
+    Packages,
+    PermissionPolicy,
+    RollOver,
+    text_of,
+)
 from sojourn.types.agent import ToolOptions
 from sojourn.types.error import StoreUnavailableError
 from sojourn.types.event import AgentToolResult, AgentToolUse, SessionErrorEvent
@@ -401,6 +411,31 @@ async def test_a_session_that_needs_a_sandbox_is_refused_where_there_is_none(yar
         await yard.open()
 
     assert error.value.param == "tools.0"
+
+
+async def test_a_workspace_that_is_too_large_is_said_and_the_session_goes_on(yard: Yard) -> None:
+    grow = "for each in 1 2 3 4 5; do truncate -s 1900M $each; done"
+    probe = await yard.session(bash(grow), DONE, bash("rm [1-5]; echo small > note"), DONE)
+
+    await talk(probe, 1)
+    said = await probe.saw(SessionErrorEvent)
+    await talk(probe, 2)
+
+    assert said.error.type == "workspace_error"
+    assert "larger than 8,589,934,592 bytes" in said.error.message
+    assert len(probe.of(SessionErrorEvent)) == 1
+
+
+async def test_packages_that_no_sandbox_can_install_are_refused(yard: Yard) -> None:
+    yard.turns = (DONE,)
+    await yard.worker()
+    config = CloudConfig(packages=Packages(apt=("git",)))
+    made = await yard.stage.runtime.create_environment(EnvironmentDefinition(name="apt", config=config))
+
+    with pytest.raises(InvalidRequestError, match="cannot install packages with apt") as error:
+        await yard.open(environment_id=made.id)
+
+    assert error.value.param == "environment_id"
 
 
 async def test_a_sandbox_that_dies_is_started_anew(yard: Yard) -> None:

@@ -1,14 +1,15 @@
 """The way out of sandboxes, as the environment of each session allows it."""
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sojourn.sandbox.address import PrivateHosts
-from sojourn.sandbox.egress import AllowedHost, Authority, EgressPolicy, EgressProxy, SecretVariable
-from sojourn.types.environment import CloudConfig
+from sojourn.sandbox.egress import Authority, EgressPolicy, EgressProxy, SecretVariable
+from sojourn.sandbox.protocol import Mount
+from sojourn.sandbox.registry import Registries
+from sojourn.types.environment import CloudConfig, LimitedNetwork
 from sojourn.types.session import SessionInput
 
 Variables = Callable[[SessionInput], Awaitable[Sequence[SecretVariable]]]
@@ -18,14 +19,10 @@ Variables = Callable[[SessionInput], Awaitable[Sequence[SecretVariable]]]
 class OpenWay:
     """One sandbox's way out."""
 
-    def __init__(self, proxy: EgressProxy, socket: Path, stack: AsyncExitStack, *, inside: bool) -> None:
+    def __init__(self, socket: Path, env: Mapping[str, str], mounts: tuple[Mount, ...], stack: AsyncExitStack) -> None:
         self.socket = socket
-        bundle = proxy.authority.bundle if proxy.authority is not None else None
-        # What does not isolate has no mounts either: programs read the file where it is.
-        self.env: Mapping[str, str] = (
-            proxy.environment() if inside or bundle is None else proxy.environment(ca_file=bundle)
-        )
-        self.mounts = proxy.ca_mounts if inside else ()
+        self.env = env
+        self.mounts: Sequence[Mount] = mounts
         self._stack = stack
 
     async def close(self) -> None:
@@ -38,41 +35,46 @@ class Egress:
 
     Args:
         folder: For sockets; short, since the path of a socket is at most about a hundred bytes long.
+        authority: Makes the certificates for hosts that get secrets.
         private: Hosts that may have private addresses.
-        package_hosts: Registries of package managers.
+        registries: Where package managers get their packages.
         variables: The secrets of a session; ``None`` is none for anybody.
-        inside: Whether sandboxes see mounts, or the worker's own files.
+        isolates: Whether sandboxes see mounts, or the worker's own files.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        authority: Authority,
         private: PrivateHosts,
-        package_hosts: Sequence[AllowedHost] = (),
+        registries: Callable[[], Awaitable[Registries]],
         variables: Variables | None = None,
-        inside: bool = True,
+        isolates: bool = True,
     ) -> None:
         self._folder = folder
+        self._authority = authority
         self._private = private
-        self._package_hosts = package_hosts
+        self._registries = registries
         self._variables = variables
-        self._inside = inside
-        self._authority: Authority | None = None
+        self._isolates = isolates
 
     async def open(self, start: SessionInput, *, owner: tuple[int, int] | None) -> OpenWay | None:
         """See `Network`. A session without an environment has no network."""
         if not isinstance(start.sandbox, CloudConfig):
             return None
+        network = start.sandbox.networking
+        # Elsewhere package managers find their way by themselves.
+        managed = isinstance(network, LimitedNetwork) and network.allow_package_managers
+        registries = await self._registries() if managed else Registries()
         policy = EgressPolicy.of(
-            start.sandbox.networking,
+            network,
             mcp_servers=[each.url for each in start.agent.definition.mcp_servers],
-            package_hosts=self._package_hosts,
+            package_hosts=registries.hosts,
             private=self._private,
         )
-        secrets = await self._variables(start) if self._variables is not None else ()
-        if secrets and self._authority is None:
-            self._authority = await asyncio.to_thread(Authority, self._folder)
+        own = await self._variables(start) if self._variables is not None else ()
+        secrets = (*own, *registries.secrets)
         socket = self._folder / f"{uuid.uuid4().hex[:12]}.sock"
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(
@@ -85,4 +87,6 @@ class Egress:
                     owner=owner,
                 )
             )
-            return OpenWay(proxy, socket, stack.pop_all(), inside=self._inside)
+            seen = proxy.environment() if self._isolates else proxy.environment(ca_file=self._authority.bundle)
+            mounts = (*proxy.ca_mounts, *registries.mounts) if self._isolates else ()
+            return OpenWay(socket, {**registries.environment, **seen}, mounts, stack.pop_all())

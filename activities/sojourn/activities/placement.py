@@ -122,7 +122,7 @@ class Placement:
             return CheckSandboxResult(refusal=_NO_SANDBOX, param=SANDBOX)
         sandbox = self._workspaces.equipment.sandbox
         for need in wanted.needs:
-            if need != SANDBOX and need not in sandbox.installs:
+            if need not in (SANDBOX, *sandbox.installs):
                 able = ", ".join(sorted(sandbox.installs)) or "nothing"
                 text = f"the workers' sandbox {sandbox.name!r} cannot install packages with {need}, only with {able}"
                 return CheckSandboxResult(refusal=text, param=need)

@@ -21,7 +21,7 @@ from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Tool, ToolFailedError
-from sojourn.activities.workspace import WorkspaceInUse, WorkspaceLostError, Workspaces
+from sojourn.activities.workspace import HeldWorkspace, WorkspaceHolder, WorkspaceLostError
 from sojourn.types.content import (
     ContentBlock,
     DocumentBlock,
@@ -58,7 +58,7 @@ class ToolCall:
         tools: Catalogue,
         threads: ThreadPoolExecutor,
         envelope: Envelope,
-        workspaces: Workspaces | None = None,
+        workspaces: WorkspaceHolder | None = None,
     ) -> None:
         self._envelope = envelope
         self._workspaces = workspaces
@@ -106,7 +106,7 @@ class ToolCall:
     @asynccontextmanager
     async def _place(
         self, record: RunToolInput, start: SessionInput | None
-    ) -> AsyncGenerator[WorkspaceInUse | None, None]:
+    ) -> AsyncGenerator[HeldWorkspace | None, None]:
         """The workspace while the call runs, if it needs one."""
         if not record.generation:
             yield None
@@ -123,7 +123,7 @@ class ToolCall:
         call: ToolCallPart,
         watch: "_Watch",
         start: SessionInput | None,
-        workspace: WorkspaceInUse | None,
+        workspace: HeldWorkspace | None,
     ) -> ToolContext:
         info = activity.info()
         entry = self._tools.of(start).get(record.name) if start and call.kind == "builtin" else None

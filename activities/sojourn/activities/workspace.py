@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,8 +29,8 @@ class WorkspaceHandle(Protocol):
     """A session's workspace, for the tools that run in it."""
 
     @property
-    def folder(self) -> WorkspaceFolder:
-        """Its files on the worker. The agent may have put links anywhere; see `sojourn.sandbox.tree`."""
+    def folder(self) -> Path:
+        """Where its files lie on the worker. The agent may have put links anywhere; see `sojourn.sandbox.tree`."""
         ...
 
     async def guest(self) -> Guest:
@@ -38,6 +38,28 @@ class WorkspaceHandle(Protocol):
 
         Raises:
             SandboxError: It could not be started.
+        """
+        ...
+
+
+class HeldWorkspace(WorkspaceHandle, Protocol):
+    """A workspace, for the activity that runs a call in it."""
+
+    def notice(self) -> str:
+        """What the model is to know before the result of the call; empty as a rule. Told once."""
+        ...
+
+
+class WorkspaceHolder(Protocol):
+    """Whoever holds workspaces on a worker."""
+
+    def using(
+        self, workflow_id: str, generation: int, start: SessionInput
+    ) -> AbstractAsyncContextManager[HeldWorkspace]:
+        """An open workspace while the block runs.
+
+        Raises:
+            WorkspaceLostError: It is not on this worker, or of another generation.
         """
         ...
 
@@ -281,9 +303,9 @@ class WorkspaceInUse:
         self._notice = ""
 
     @property
-    def folder(self) -> WorkspaceFolder:
+    def folder(self) -> Path:
         """See `WorkspaceHandle`."""
-        return self._workspace.folder
+        return self._workspace.folder.path
 
     async def guest(self) -> Guest:
         """See `WorkspaceHandle`."""

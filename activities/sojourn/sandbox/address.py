@@ -125,13 +125,17 @@ class PrivateHosts:
     """Names or addresses as `plain_host` gives them, each with a port; ``None`` is any port."""
 
     @classmethod
-    def parse(cls, text: str) -> "PrivateHosts":
+    def parse(cls, text: str, *, variable: str = PRIVATE_HOSTS_VARIABLE) -> "PrivateHosts":
         """Read ``host`` or ``host:port``, separated by commas; ``[::1]:8080`` for IPv6.
+
+        Args:
+            text: What the operator has written.
+            variable: Where, for an error.
 
         Raises:
             InvalidRequestError: An entry is neither.
         """
-        return cls(frozenset(_entry(each.strip()) for each in text.split(",") if each.strip()))
+        return cls(frozenset(_entry(each.strip(), variable) for each in text.split(",") if each.strip()))
 
     @classmethod
     def from_environment(cls) -> "PrivateHosts":
@@ -154,7 +158,7 @@ class PrivateHosts:
 NONE = PrivateHosts()
 
 
-def _entry(text: str) -> tuple[str, int | None]:
+def _entry(text: str, variable: str) -> tuple[str, int | None]:
     host, colon, port = text.rpartition(":")
     bare = not colon or (":" in host and not host.endswith("]"))
     try:
@@ -165,8 +169,7 @@ def _entry(text: str) -> tuple[str, int | None]:
     except AddressRefusedError:
         pass
     raise InvalidRequestError(
-        f"{PRIVATE_HOSTS_VARIABLE}: {text!r} is no host; write host or host:port, separated by commas",
-        param=PRIVATE_HOSTS_VARIABLE,
+        f"{variable}: {text!r} is no host; write host or host:port, separated by commas", param=variable
     )
 
 

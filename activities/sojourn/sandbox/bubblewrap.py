@@ -44,6 +44,7 @@ for name in os.listdir(sys.argv[1]):
 _BEGIN = """
 echo 800 > /proc/self/oom_score_adj 2>/dev/null
 ulimit -c 0 && ulimit -u {limits.processes} && ulimit -n {limits.open_files} && ulimit -f {blocks} || exit 1
+for name in ${{!{later}@}}; do export "${{name#{later}}}=${{!name}}"; unset "$name"; done
 echo up >&{up} && exec {up}>&- && exec "$@"
 """
 
@@ -99,42 +100,46 @@ class BubblewrapSandbox:
                 info, told = _pipe(ours, theirs)
                 started, up = _pipe(ours, theirs)
                 inherited = _Inherited(theirs, told, up)
-                place, lift = self._lift(spec)
-                arguments = inherited.give("\0".join(_arguments(spec, self._guest, place, inherited, told)))
-                inner = (_found("bwrap"), "--args", str(arguments), "--", *_begin(spec.limits, up), *command)
+                place, lift = self._lift(spec, told)
+                arguments = inherited.give("\0".join(_arguments(spec, self._guest, place, inherited)))
+                inner = ("--args", str(arguments), "--", *_begin(spec.limits, up), *command)
                 # None of the worker's variables: the first process of a sandbox keeps what bubblewrap began with.
-                program = await Program.start((*lift, *inner), env={}, pass_fds=inherited.descriptors)
-            return await _settled(program, info, started, spec.limits)
+                program = await Program.start((*lift, *inner), env={}, pass_fds=inherited.descriptors, folder=Path("/"))
+            layers = 1 if self.owner is None else 2
+            return await _settled(program, info, started, layers, spec.limits)
 
-    def _lift(self, spec: SandboxSpec) -> tuple[view.Place, tuple[str, ...]]:
-        """How root starts it: as another user, who finds folders that only root can get at under `_STAGE`.
+    def _lift(self, spec: SandboxSpec, told: int) -> tuple[view.Place, tuple[str, ...]]:
+        """Where bubblewrap finds what it mounts, and its command without the arguments of the sandbox.
 
-        An outer bubblewrap, in whose view nothing else is different, puts them there.
+        Root starts it as another user, who finds folders that only root can get at under `_STAGE`: an outer bubblewrap,
+        in whose view nothing else is different, puts them there. It has a namespace of processes around the sandbox,
+        which ends with the worker. The signal that does so otherwise would not be allowed from root to another user.
         """
+        bwrap = (_found("bwrap"), "--die-with-parent")
         if self.owner is None:
-            return (lambda path: path), ()
-        places = {
-            source: _STAGE / str(index) for index, source in enumerate(dict.fromkeys(view.sources(spec, self._guest)))
-        }
-        outer = [_found("bwrap"), "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", str(_STAGE)]
-        for source, staged in places.items():
-            outer += ("--bind", str(source), str(staged))
+            return (lambda path: path), (*bwrap, "--info-fd", str(told))
+        sources = dict.fromkeys(view.sources(spec, self._guest))
+        places = {source: _STAGE / str(index) for index, source in enumerate(sources)}
+        binds = [word for source, staged in places.items() for word in ("--bind", str(source), str(staged))]
+        outer = ("--info-fd", str(told), "--unshare-pid", "--dev-bind", "/", "/", "--tmpfs", str(_STAGE), *binds)
         user, group = (str(each) for each in self.owner)
-        drop = ("setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs", "--bounding-set=-all")
-        return places.__getitem__, (*outer, "--", _found(drop[0]), *drop[1:], "--")
+        drop = (_found("setpriv"), "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs")
+        return places.__getitem__, (*bwrap, *outer, "--", *drop, "--bounding-set=-all", "--", *bwrap)
 
 
 class BubblewrapProcess(Child):
     """A running sandbox.
 
     Args:
-        init: First process of its process namespace; nothing in the namespace outlives it.
-        handle: Descriptor of it, which is closed at the end.
+        first: First process of the outermost namespace of processes; nothing in it outlives this one.
+        init: First process in the sandbox's own namespace, the same or deeper.
+        handle: Descriptor of ``first``, which is closed at the end.
     """
 
-    def __init__(self, program: Program, init: int, handle: int) -> None:
+    def __init__(self, program: Program, first: int, init: int, handle: int) -> None:
         self.init = init
         self.meter = Meter.of_namespace(init)
+        self._first = first
         self._handle: int | None = handle
         super().__init__(program, self._kill)
 
@@ -146,11 +151,11 @@ class BubblewrapProcess(Child):
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         await _readable(handle)
         os.close(handle)
-        # It is ours to bury if bubblewrap went before it, and the worker is the first process of a container.
-        _bury(self.init)
+        _bury(self._first)
 
 
 def _bury(pid: int) -> None:
+    """Needed where bubblewrap ended before it, and the worker is the first process of a container: then it is ours."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
@@ -171,10 +176,10 @@ class _Inherited:
         return descriptor
 
 
-def _arguments(spec: SandboxSpec, guest: Path, place: view.Place, inherited: _Inherited, told: int) -> Iterator[str]:
+def _arguments(spec: SandboxSpec, guest: Path, place: view.Place, inherited: _Inherited) -> Iterator[str]:
     yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", str(view.UID), "--gid", str(view.UID))
-    yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
-    yield from ("--info-fd", str(told), "--seccomp", str(inherited.give(system_call_filter())))
+    yield from ("--hostname", "sandbox", "--new-session", "--cap-drop", "ALL")
+    yield from ("--seccomp", str(inherited.give(system_call_filter())))
     yield from view.system(place)
     yield from view.own(temporary_bytes=spec.limits.memory_bytes // 4)
     for path, content in view.ACCOUNTS.items():
@@ -186,19 +191,25 @@ def _arguments(spec: SandboxSpec, guest: Path, place: view.Place, inherited: _In
 
 def _begin(limits: SandboxLimits, up: int) -> tuple[str, ...]:
     """Sets limits, says on a descriptor that everything is in place, and goes on as the program itself."""
-    script = _BEGIN.format(limits=limits, blocks=limits.file_bytes // 1024, up=up)
-    return ("/bin/bash", "--noprofile", "--norc", "-c", script, "sandbox")
+    script = _BEGIN.format(limits=limits, blocks=limits.file_bytes // 1024, up=up, later=view.LATER)
+    # -p: nothing in the variables makes it run something else first.
+    return ("/bin/bash", "-p", "-c", script, "sandbox")
 
 
-async def _settled(program: Program, info: int, started: int, limits: SandboxLimits) -> BubblewrapProcess:
+async def _settled(program: Program, info: int, started: int, layers: int, limits: SandboxLimits) -> BubblewrapProcess:
     """The sandbox, as soon as it is complete; an error, if that does not come about."""
     try:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             told = await _read(info, b"}")
             if not told or not await _read(started, b"\n"):
                 raise SandboxError(f"bubblewrap made no sandbox: {await program.complaint()}{_hint()}")
-        init = int(json.loads(told)["child-pid"])
-        sandbox = BubblewrapProcess(program, init, os.pidfd_open(init))
+        first = int(json.loads(told)["child-pid"])
+        handle = os.pidfd_open(first)
+        try:
+            sandbox = BubblewrapProcess(program, first, _innermost(first, layers), handle)
+        except BaseException:
+            os.close(handle)
+            raise
     except BaseException as error:
         program.kill()
         program.transport.close()
@@ -207,6 +218,37 @@ async def _settled(program: Program, info: int, started: int, limits: SandboxLim
         raise
     sandbox.end_after(overflow(sandbox.meter, limits.memory_bytes))
     return sandbox
+
+
+def _innermost(first: int, layers: int) -> int:
+    """The first process of the innermost of some namespaces, the outermost of which begins with ``first``.
+
+    Raises:
+        ProcessLookupError: The sandbox has ended meanwhile.
+    """
+    at, depth = first, len(_numbers(first)) + layers - 1
+    while len(_numbers(at)) < depth:
+        children = _children(at)
+        if not children:
+            raise ProcessLookupError(at)
+        at = children[0]
+    return at
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path("/proc", str(pid), "task", str(pid), "children").read_text().split()]
+    except OSError as error:
+        raise ProcessLookupError(pid) from error
+
+
+def _numbers(pid: int) -> list[int]:
+    """A process's numbers, from the machine's to that in its own namespace."""
+    try:
+        lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    except OSError as error:
+        raise ProcessLookupError(pid) from error
+    return next([int(each) for each in line.split()[1:]] for line in lines if line.startswith("NSpid:"))
 
 
 async def _check_tools() -> None:

@@ -53,6 +53,8 @@ def pack(folders: Mapping[str, Path], target: BinaryIO, *, limit_bytes: int, sto
         BundleTooLargeError: There is more.
         StoppedError: It was told to stop.
     """
+    if sum(map(_size, folders.values())) > limit_bytes:
+        raise BundleTooLargeError(limit_bytes)
     skipped: list[str] = []
     hashing = _Hashing(target)
     with (
@@ -64,6 +66,12 @@ def pack(folders: Mapping[str, Path], target: BinaryIO, *, limit_bytes: int, sto
             for entry in walk(folder, skipped=lambda path, name=name: skipped.append(f"{name}/{path}")):  # type: ignore[misc]
                 packer.add(f"{name}/{entry.path}", entry)
     return hashing.digest.hexdigest(), skipped
+
+
+def _size(folder: Path) -> int:
+    """Of all files together, those with several names once."""
+    sizes = {(entry.stat.st_dev, entry.stat.st_ino): entry.stat.st_size for entry in walk(folder) if entry.is_file}
+    return sum(sizes.values())
 
 
 class _Hashing:

@@ -12,6 +12,7 @@ INTERVAL = timedelta(milliseconds=200)
 """Between two looks. A program can take about a gigabyte in that time."""
 
 _KIB = 1024
+_FILE_BYTES = 1024
 _QUICK = ("RssAnon:", "RssShmem:", "VmSwap:")
 _EXACT = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 
@@ -92,4 +93,5 @@ def _filled(folder: Path) -> int:
         found = os.statvfs(folder)
     except OSError:
         return 0
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
+    # Files without content take the kernel's memory all the same.
+    return (found.f_blocks - found.f_bfree) * found.f_frsize + (found.f_files - found.f_ffree) * _FILE_BYTES

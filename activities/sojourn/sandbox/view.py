@@ -50,6 +50,11 @@ _SHARED = (
 )
 """What programs need of the machine's ``/etc``, and nothing secret: ``/etc/ssl`` holds keys too."""
 
+LATER = "SOJOURN_LATER_"
+"""Before the names of variables that are set only when the limits of the sandbox hold."""
+_LOADING = ("LD_", "BASH", "GCONV_", "GLIBC_", "LOCPATH", "MALLOC_", "NLSPATH")
+"""With these a file of the agent's could run in the program that sets the limits, before it does so."""
+
 _MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 Place = Callable[[Path], Path]
@@ -99,7 +104,7 @@ def variables(spec: SandboxSpec) -> Iterator[str]:
         path.append(str(home / "bin"))
     yield "--clearenv"
     for name, value in {"PATH": ":".join(path), "HOME": str(HOME), "LANG": "C.UTF-8", **spec.env}.items():
-        yield from ("--setenv", name, value)
+        yield from ("--setenv", LATER + name if name.startswith(_LOADING) else name, value)
 
 
 def sources(spec: SandboxSpec, guest: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +19,16 @@ from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.output import Outputs
 from sojourn.activities.resource import Mounting
+from sojourn.activities.stock import PackageStock, path_in
 from sojourn.activities.workspace import Equipment, Harvest, Preparation, Workspaces
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.choice import SandboxChoice, choose_sandbox
+from sojourn.sandbox.egress import Authority
+from sojourn.sandbox.guest_client import Guest
+from sojourn.sandbox.packages import PackageStore
 from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
+from sojourn.types.error import SandboxError
 from sojourn.types.payload import store_of
 from sojourn.worker.option import WorkerOptions
 
@@ -62,24 +67,18 @@ async def open_station(
         InvalidRequestError: `SOJOURN_PRIVATE_HOSTS` cannot be read.
         SandboxError: The sandbox does not work here, or there is no place for workspaces.
     """
-    if options.sandbox in (None, "none"):
-        yield Station(own_queue(options.task_queue, uuid.uuid4().hex))
+    choice, slot = await _settled(client, options)
+    if choice.sandbox is None or slot is None:
+        yield Station(own_queue(options.task_queue, uuid.uuid4().hex), lacking=choice.reason or "")
         return
-    root = await _root(client, options)
-    with (
-        await asyncio.to_thread(Slot.claim, root) as slot,
-        TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets,
-    ):
-        queue = own_queue(options.task_queue, slot.id)
-        choice = await _chosen(options.sandbox, worker=slot.id)
-        if choice.sandbox is None:
-            yield Station(queue, lacking=choice.reason or "")
-            return
+    queue, root = own_queue(options.task_queue, slot.id), slot.folder.parent
+    with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
         store, private = store_of(client), PrivateHosts.from_environment()
-        equipment = Equipment(
-            choice.sandbox,
-            network=Egress(Path(sockets), private=private, inside=choice.sandbox.name != "local"),
-            preparations=(Mounting(store, owner=choice.sandbox.owner, private=private), *preparations),
+        equipment = await _equipment(choice.sandbox, root, Path(sockets), private)
+        mounting = Mounting(store, owner=choice.sandbox.owner, private=private)
+        equipment = replace(
+            equipment,
+            preparations=(*equipment.preparations, mounting, *preparations),
             harvests=(Outputs(client), *harvests),
         )
         workspaces = Workspaces(slot.folder, queue, equipment)
@@ -87,6 +86,24 @@ async def open_station(
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         async with _at_work(janitor, workspaces):
             yield Station(queue, workspaces=workspaces, checkpoints=checkpoints)
+
+
+async def _equipment(sandbox: Sandbox, root: Path, scratch: Path, private: PrivateHosts) -> Equipment:
+    """Network and packages of a worker's sandboxes."""
+    authority = await asyncio.to_thread(Authority, scratch)
+    packages = PackageStore(
+        root.parent / "packages",
+        sandbox,
+        start=Guest.start,
+        authority=authority,
+        private=private,
+        path=path_in(sandbox),
+    )
+    stock = PackageStock(packages, sandbox)
+    network = Egress(
+        scratch, authority=authority, private=private, registries=packages.registries, isolates=sandbox.isolates
+    )
+    return Equipment(sandbox, network=network, stock=stock, preparations=(stock,))
 
 
 @asynccontextmanager
@@ -101,11 +118,30 @@ async def _at_work(janitor: Janitor, workspaces: Workspaces) -> AsyncGenerator[N
         await workspaces.close()
 
 
-async def _chosen(wanted: str | Sandbox | None, *, worker: str) -> SandboxChoice:
-    if wanted is None or isinstance(wanted, str):
-        return await choose_sandbox(wanted, worker=worker)
-    await wanted.check()
-    return SandboxChoice(wanted)
+async def _settled(client: Client, options: WorkerOptions) -> tuple[SandboxChoice, Slot | None]:
+    """The worker's sandbox, and its place. Who leaves the choice to us gets a worker in any case."""
+    wanted = options.sandbox
+    if wanted is None or wanted == "none":
+        return SandboxChoice(None), None
+    choice = await choose_sandbox() if wanted == "auto" else None
+    if choice is not None and choice.sandbox is None:
+        return choice, None
+    try:
+        slot = await asyncio.to_thread(Slot.claim, await _root(client, options))
+    except SandboxError as error:
+        if choice is None:
+            raise
+        return SandboxChoice(None, str(error)), None
+    try:
+        if isinstance(wanted, str):
+            choice = choice or await choose_sandbox(wanted, worker=slot.id)
+        else:
+            await wanted.check()
+            choice = SandboxChoice(wanted)
+    except BaseException:
+        slot.release()
+        raise
+    return choice, slot
 
 
 def own_queue(task_queue: str, id: str) -> str:

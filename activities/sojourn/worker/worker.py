@@ -31,6 +31,7 @@ from sojourn.activities.placement import Placement
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
+from sojourn.activities.web import web_tools
 from sojourn.activities.workspace import Harvest, Preparation
 from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.named_store import require_store
@@ -90,7 +91,7 @@ class SojournWorker:
         self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
-        self._catalogue = Catalogue(self.tools, built_in if built_in is not None else built_in_tools())
+        self._catalogue = Catalogue(self.tools, _built_in_tools() if built_in is None else built_in)
         self._preparations, self._harvests = preparations, harvests
         self._station: Station | None = None
         self._serving = AsyncExitStack()
@@ -217,6 +218,12 @@ class SojournWorker:
 
     def _ids(self) -> dict[str, str]:
         return {"task_queue": self.options.task_queue}
+
+
+def _built_in_tools() -> Toolbox:
+    workspace = built_in_tools()
+    in_workspace = [tool for name in workspace.names if (tool := workspace.get(name)) is not None]
+    return Toolbox([*in_workspace, *web_tools()])
 
 
 def _tuning_of_own(options: WorkerOptions, queue: str, *, pollers: PollerBehavior) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         store: str | None = None,
         port: int | None = None,
         ui_port: int | None = None,
-        sandbox: str | None = None,
+        sandbox: str | None = "auto",
         owner: Owner | None = None,
     ) -> "AsyncGenerator[AgentRuntime, None]":
         """Start everything in and beside this process: a Temporal server with Web UI and a worker.

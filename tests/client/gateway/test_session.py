@@ -183,7 +183,8 @@ async def test_session_of_an_archived_agent_is_refused(gateway: Any) -> None:
         await gateway.sdk.beta.sessions.create(agent=agent.id, environment_id=gateway.environment)
 
 
-async def test_session_of_an_agent_that_needs_a_sandbox_is_refused(gateway: Any) -> None:
+async def test_session_of_an_agent_that_needs_a_sandbox_is_refused_without_one(gateway: Any) -> None:
+    await gateway.stage.work()
     agent = await actor(gateway, tools=[{"type": "agent_toolset_20260401"}])
 
     with pytest.raises(anthropic.BadRequestError, match="tools"):

@@ -175,6 +175,47 @@ async def test_events_of_a_stream_come_as_they_are_sent(network: Network) -> Non
     assert (first, rest) == (b"data: one\n\n", b"data: two\n\n")
 
 
+async def test_connection_inside_the_tunnel_is_switched_to_another_protocol(network: Network) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert VALUE.encode() in head
+            writer.write(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            while data := await reader.read(65536):
+                writer.write(data[::-1])
+                await writer.drain()
+        writer.close()
+
+    port = await network.listen(serve, tls="a.example")
+    way = await network.open(secrets=[secret()])
+    async with way.client() as client:
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Authorization": PLACE}
+        async with client.stream("GET", f"https://a.example:{port}/", headers=headers) as answer:
+            stream = answer.extensions["network_stream"]
+            await stream.write(b"abc")
+            said = await stream.read(65536)
+
+    assert answer.status_code == 101
+    assert said == b"cba"
+
+
+@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+async def test_upstream_without_an_answer_is_a_bad_gateway(network: Network, said: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+        writer.close()
+
+    secured, plain = await network.listen(serve, tls="a.example"), await network.listen(serve)
+    way = await network.open(secrets=[secret()])
+    async with way.client() as client:
+        answers = [await client.get(url) for url in (f"https://a.example:{secured}/", f"http://a.example:{plain}/")]
+
+    assert [answer.status_code for answer in answers] == [502, 502]
+    assert {answer.text for answer in answers} == {"a.example gives no answer of HTTP/1.1\n"}
+
+
 async def test_upstream_that_closes_after_each_answer_is_opened_again(network: Network) -> None:
     host = await network.host(tls="a.example")
     host.answer = lambda seen: Answer([("Connection", "close")])

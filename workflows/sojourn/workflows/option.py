@@ -34,3 +34,7 @@ OPEN_WORKSPACE = RetryPolicy(
 CHECKPOINT_TIMEOUT = timedelta(minutes=15)
 
 CHECKPOINT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
+
+LAST_STORE = timedelta(seconds=5)
+"""How long the end of a session waits for its workspace to be stored, because its outputs become files then. Whoever
+archives it waits for that, ten seconds at most."""

@@ -11,6 +11,7 @@ from sojourn.workflows.option import (
     CHECKPOINT,
     CHECKPOINT_TIMEOUT,
     HEARTBEAT_TIMEOUT,
+    LAST_STORE,
     OPEN_WORKSPACE,
     OPEN_WORKSPACE_TIMEOUT,
 )
@@ -108,7 +109,9 @@ class Workspace:
                 await asyncio.wait({task})
 
     async def close(self) -> None:
-        """End what is in flight for it; the session ends."""
+        """End what is in flight for it; the session ends. What the last turn has put out is waited for a while."""
+        if self._storing is not None:
+            await asyncio.wait({self._storing}, timeout=LAST_STORE.total_seconds())
         for task in (self._opening, self._storing):
             if task is not None:
                 task.cancel()

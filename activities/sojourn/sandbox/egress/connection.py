@@ -105,7 +105,7 @@ class Connection:
         authority = urlsplit(request.target.decode("ascii")).netloc.rpartition("@")[2].encode()
         asked = h11.Request(method=request.method, target=target, headers=[(b"host", authority), *headers])
         try:
-            await Relay(client, upstream).run(asked, idle=self._proxy.limits.idle)
+            await _relayed(Relay(client, upstream), asked, host, idle=self._proxy.limits.idle)
         except SwitchedError:
             await _switched(client, upstream, idle=self._proxy.limits.idle)
         finally:
@@ -226,7 +226,7 @@ class _Tunnel:
                 if upstream is None or upstream.stream.ended:
                     upstream = Peer(await self._secured(fresh or await self._reopen()), h11.CLIENT)
                     fresh = None
-                await Relay(client, upstream, exchange).run(asked, idle=self._idle)
+                await _relayed(Relay(client, upstream, exchange), asked, self._host, idle=self._idle)
                 if not client.again():
                     return await _leave(client)
                 if not upstream.again():
@@ -271,6 +271,17 @@ class _Tunnel:
         except OSError:
             raise _RefusedError(502, f"{self._host}:{self._port} does not speak TLS") from None
         return Stream(*streams)
+
+
+async def _relayed(relay: Relay, request: h11.Request, host: str, *, idle: timedelta) -> None:
+    try:
+        await relay.run(request, idle=idle)
+    except (OSError, h11.ProtocolError) as error:
+        if relay.client.http.our_state is not h11.SEND_RESPONSE:
+            raise
+        if isinstance(error, TimeoutError):
+            raise _RefusedError(504, f"{host} gives no answer") from None
+        raise _RefusedError(502, f"{host} gives no answer of HTTP/1.1") from None
 
 
 async def _switched(client: Peer, upstream: Peer, *, idle: timedelta) -> None:

@@ -11,7 +11,7 @@ from sojourn.sandbox.egress.secret import Exchange, Headers, Replacer
 from sojourn.sandbox.egress.stream import Stream, ended
 
 _HEADERS_BYTES = 64 * 1024
-_WHOLE_BODY_BYTES = 4 * 1024**2
+_WHOLE_BODY_BYTES = 1024**2
 """A body up to here is read as a whole, so that its length can be told; not every server takes one in chunks."""
 
 _HOP = frozenset({b"connection", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"te", b"expect"})
