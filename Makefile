@@ -6,13 +6,17 @@ STAMP := $(VENV)/.installed
 ROOTS := workflows activities client
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint types check chaos compat bench long build wheel-test record-histories machine clean
+.PHONY: help demo demo-coding test format lint types check chaos compat bench long build wheel-test record-histories \
+	machine clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## Run the demonstration: no account, no key, no server needed
 	$(BIN)/sojourn demo
+
+demo-coding: $(STAMP) ## Let a coding agent repair a program in a sandbox: no account, no key needed
+	$(BIN)/sojourn demo coding
 
 test: $(STAMP) ## Run the tests, several at a time: most of them wait
 	@command -v chromium >/dev/null || \

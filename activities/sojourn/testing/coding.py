@@ -1,14 +1,13 @@
-"""The agent of `sojourn demo coding` and of `examples/coding_agent.py`, and the script it answers from without a model."""
+"""The agent of `sojourn demo coding`, and the script that it answers from where no model is given."""
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 
 from pydantic import JsonValue
 
 from sojourn.activities.conversation import ToolResults, UserTurn
 from sojourn.activities.model import ModelRequest
 from sojourn.testing.coding_site import PAGE, REPOSITORY
-from sojourn.testing.scripted import ScriptedCall, ScriptedTurn
+from sojourn.testing.scripted import Script, ScriptedCall, ScriptedTurn
 from sojourn.types.agent import AgentDefinition, AgentToolset, CodeExecutionTool
 from sojourn.types.content import text_of
 from sojourn.types.model import ModelRef
@@ -47,10 +46,11 @@ _REPAIRED = (
 )
 _NOTES = "# Changes\n\n- `slugify` keeps letters with accents, without their accents.\n"
 _TRY = 'import unicodedata\nprint(unicodedata.normalize("NFKD", "Crème Brûlée").encode("ascii", "ignore").decode())'
-_HUNDRED = f'for n in $(seq 100); do {_TEST} >/dev/null 2>&1 && echo "pass $n" >> /tmp/soak.log; done; tail -1 /tmp/soak.log'
+_HUNDRED = f'for n in $(seq 100); do {_TEST} >/dev/null 2>&1 && echo "pass $n"; done'
 _DOWNLOAD = (
-    "python3 -c 'import urllib.request as u; "
-    f'u.urlopen("http://{REFUSED_HOST}/textkit.tar.gz")\' 2>&1 | tail -1; exit_code=${{PIPESTATUS[0]}}; (exit $exit_code)'
+    "python3 - <<'END'\nfrom urllib.error import URLError\nfrom urllib.request import urlopen\n"
+    f"try:\n    urlopen('http://{REFUSED_HOST}/textkit.tar.gz')\n"
+    "except URLError as error:\n    raise SystemExit(f'{error}: {error.fp.read().decode()}')\nEND"
 )
 
 
@@ -61,7 +61,7 @@ def definition(model: str | None = None) -> AgentDefinition:
         model=ModelRef.of(model or f"scripted:{SCRIPT}"),
         system=f"You repair programs. The repository is in {FOLDER}. Be brief, and say only what you have seen.",
         tools=(AgentToolset(), CodeExecutionTool()),
-        permission_policy=PermissionPolicy.of(default="allow", ask=["bash(git commit*)"], deny=["bash(git push*)"]),
+        permission_policy=PermissionPolicy(tools={"bash": "ask"}),
     )
 
 
@@ -78,7 +78,9 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
                     text="I look around.",
                     calls=(_call("glob", pattern="**/*.py"), _call("grep", pattern="def slugify")),
                 ),
-                ScriptedTurn(calls=(_call("read", file_path=f"{FOLDER}/textkit/slug.py"), _call("bash", command=_TEST))),
+                ScriptedTurn(
+                    calls=(_call("read", file_path=f"{FOLDER}/textkit/slug.py"), _call("bash", command=_TEST))
+                ),
                 ScriptedTurn(text="test_accents_are_dropped fails: slugify drops letters with accents altogether."),
             )
         case _ if message == REPAIR:
@@ -90,7 +92,12 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
                 ScriptedTurn(calls=(_call("edit", file_path=edited, old_string=_BROKEN, new_string=_REPAIRED),)),
                 ScriptedTurn(
                     calls=(
-                        _call("edit", file_path=edited, old_string="import re\n", new_string="import re\nimport unicodedata\n"),
+                        _call(
+                            "edit",
+                            file_path=edited,
+                            old_string="import re\n",
+                            new_string="import re\nimport unicodedata\n",
+                        ),
                         _call("write", file_path=f"{FOLDER}/CHANGES.md", content=_NOTES),
                     )
                 ),
@@ -101,7 +108,9 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
             return (
                 ScriptedTurn(calls=(_call("bash", command=_HUNDRED),)),
                 ScriptedTurn(text="That run was cut off; I run them once.", calls=(_call("bash", command=_TEST),)),
-                ScriptedTurn(text="How the long run ended I do not know; this one passed, and the files are all there."),
+                ScriptedTurn(
+                    text="How the long run ended I do not know; this one passed, and the files are all there."
+                ),
             )
         case _ if message == LEAVE:
             return (
@@ -110,15 +119,19 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
             )
         case _ if message == COMMIT:
             return (
-                ScriptedTurn(calls=(_call("bash", command='git add -A && git commit -q -m "Keep letters with accents"'),)),
-                ScriptedTurn(calls=(_call("bash", command=f"git format-patch -1 --stdout > {PATCH} && git status -sb"),)),
+                ScriptedTurn(
+                    calls=(_call("bash", command='git add -A && git commit -q -m "Keep letters with accents"'),)
+                ),
+                ScriptedTurn(
+                    calls=(_call("bash", command=f"git format-patch -1 --stdout > {PATCH} && git status -sb"),)
+                ),
                 ScriptedTurn(text=f"Committed; the patch is {PATCH}."),
             )
         case _:
             return (ScriptedTurn(text="I repair the tests of this repository."),)
 
 
-def script(site: str) -> "Script":
+def script(site: str) -> Script:
     """The scripted model, for a `CodingSite` at this address."""
 
     def answer(request: ModelRequest) -> ScriptedTurn:

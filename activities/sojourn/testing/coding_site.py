@@ -1,4 +1,4 @@
-"""What the coding agent's demonstration finds on the network: a git repository, a search engine, a page of documentation.
+"""What the coding agent's demonstration finds on the network: a repository, a search engine, a page of documentation.
 
 All of it is served by this machine, for this machine.
 """
@@ -35,7 +35,7 @@ def slugify(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
 ''',
     "tests/__init__.py": "",
-    "tests/test_slug.py": '''import unittest
+    "tests/test_slug.py": """import unittest
 
 from textkit import slugify
 
@@ -46,7 +46,7 @@ class SlugTest(unittest.TestCase):
 
     def test_accents_are_dropped(self):
         self.assertEqual(slugify("Crème Brûlée"), "creme-brulee")
-''',
+""",
 }
 """A repository with two tests, one of which fails."""
 

@@ -68,12 +68,15 @@ def _root(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def _demo(context: typer.Context) -> None:
-    """Show what sojourn does, from start to end: no account, no key, no server needed."""
+    """Show what sojourn does, from start to end; `demo coding` shows an agent in a sandbox. No key needed."""
+    from sojourn.cli.coding import coding
     from sojourn.cli.demo import demo
 
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command()(demo)
-    program(context.args, prog_name=context.command_path, standalone_mode=False)
+    arguments, wants_coding = context.args, context.args[:1] == ["coding"]
+    program.command()(coding if wants_coding else demo)
+    path = f"{context.command_path} coding" if wants_coding else context.command_path
+    program(arguments[1:] if wants_coding else arguments, prog_name=path, standalone_mode=False)
 
 
 def run() -> int:

@@ -31,12 +31,12 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as temporary:
         folder = keep or Path(temporary)
         with claim(folder):
-            code = asyncio.run(_until_signal(play(folder, model=model, keep=keep is not None)))
+            code = asyncio.run(until_signal(play(folder, model=model, keep=keep is not None)))
     # Not typer's Exit: the command also runs inside another one, which would lose the code.
     sys.exit(code)
 
 
-async def _until_signal(work: Coroutine[None, None, bool]) -> int:
+async def until_signal(work: Coroutine[None, None, bool]) -> int:
     """Run the work and clean up after it, also when the process is told to go."""
     task = asyncio.ensure_future(work)
     received: list[signal.Signals] = []

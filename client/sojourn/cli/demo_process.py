@@ -1,18 +1,23 @@
-"""The other processes of the demonstration: `worker ADDRESS LEDGERS` and `reader ADDRESS SESSION FILE`.
+"""The other processes of the demonstrations.
 
-Both end when their standard input does, so that they never outlive the process that started them.
+`worker ADDRESS LEDGERS`, `reader ADDRESS SESSION FILE` and `coder ADDRESS FOLDER SANDBOX PORT`. All end when their
+standard input does, so that they never outlive the process that started them.
 """
 
 import asyncio
 import os
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 from sojourn.client import AgentRuntime, connect_client
+from sojourn.testing import coding
 from sojourn.testing import demo as desk
+from sojourn.testing.coding_site import CodingSite
 from sojourn.worker import SojournWorker, WorkerOptions
 
 
@@ -87,6 +92,21 @@ async def serve(address: str, ledgers: str) -> None:
         await asyncio.Event().wait()
 
 
+async def code(address: str, folder: str, sandbox: str, port: str) -> None:
+    """Run a worker with a sandbox and the script of the coding agent."""
+    site = CodingSite(int(port))
+    os.environ.update(site.environment)
+    client = await connect_client(address, store=str(Path(folder) / "store"))
+    options = WorkerOptions(
+        identity=f"demo worker {os.getpid()}",
+        sandbox=sandbox,
+        workspaces=Path(folder) / "workspaces",
+        graceful_shutdown=timedelta(0),
+    )
+    async with SojournWorker(client, scripts={coding.SCRIPT: coding.script(site.url)}, options=options):
+        await asyncio.Event().wait()
+
+
 async def read(address: str, session_id: str, file: str) -> None:
     """Stream a session from its first event to its end into a file, one line of JSON an event."""
     async with AgentRuntime.connect(address) as runtime:
@@ -109,7 +129,8 @@ async def _until_parent_ends() -> None:
 
 
 async def _main(role: str, *arguments: str) -> None:
-    work = asyncio.create_task(serve(*arguments) if role == "worker" else read(*arguments))
+    roles: dict[str, Callable[..., Coroutine[None, None, None]]] = {"worker": serve, "coder": code, "reader": read}
+    work = asyncio.create_task(roles[role](*arguments))
     parent = asyncio.create_task(_until_parent_ends())
     await asyncio.wait((work, parent), return_when=asyncio.FIRST_COMPLETED)
     parent.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from sojourn.cli.demo_check import CRASH_TOOLS
@@ -29,13 +30,13 @@ IN_THE_MIDDLE = timedelta(seconds=1)
 async def stream_text(stage: Stage) -> None:
     """Text is seen while it is written."""
     sent = await stage.send(UserMessage.text(desk.GREETING))
-    await _finish(stage, sent)
+    await finish(stage, sent)
 
 
 async def approve(stage: Stage) -> None:
     """Two calls at once; one waits for a person."""
     sent = await stage.send(UserMessage.text(desk.BOOKING))
-    await _finish(stage, sent)
+    await finish(stage, sent)
 
 
 async def crash(stage: Stage, worker: DemoProcess, *, after: timedelta = IN_THE_MIDDLE) -> DemoProcess:
@@ -60,7 +61,7 @@ async def crash(stage: Stage, worker: DemoProcess, *, after: timedelta = IN_THE_
             "the session to go on by itself", lambda: (len(stage.events), len(stage.effects())) > seen or None
         )
         stage.screen.say(f"{time.monotonic() - killed:.1f} s after the kill the session has gone on by itself")
-    await _finish(stage, sent)
+    await finish(stage, sent)
     stage.screen.say("the ledger of the outside world, by the tools' keys:")
     for effect in stage.effects():
         if effect.tool in CRASH_TOOLS:
@@ -75,7 +76,7 @@ async def interrupt(stage: Stage) -> None:
     await stage.until("some text", lambda: _written(stage, known, sent))
     stage.screen.say("interrupt")
     await stage.send(UserInterrupt())
-    await _finish(stage, sent)
+    await finish(stage, sent)
 
 
 async def pause(stage: Stage) -> EventId:
@@ -92,7 +93,7 @@ async def pause(stage: Stage) -> EventId:
     await asyncio.sleep(1)
     stage.screen.say("resume")
     await stage.session.resume()
-    await _finish(stage, sent)
+    await finish(stage, sent)
     return sent
 
 
@@ -108,7 +109,7 @@ async def archive(stage: Stage) -> None:
         raise DemoError("the archived session took a message")
 
 
-async def _finish(stage: Stage, sent: EventId) -> None:
+async def finish(stage: Stage, sent: EventId, *, allows: Callable[[AgentToolUse], bool] = lambda call: True) -> None:
     """Wait for the end of the turn of a message; answer what it asks on the way."""
     answered: set[EventId] = set()
     while True:
@@ -117,14 +118,17 @@ async def _finish(stage: Stage, sent: EventId) -> None:
         if not isinstance(idle.stop_reason, RequiresAction):
             return
         answered.add(idle.id)
-        await _allow(stage, idle.stop_reason)
+        await _answer(stage, idle.stop_reason, allows)
 
 
-async def _allow(stage: Stage, wanted: RequiresAction) -> None:
-    names = {event.id: event.name for event in stage.events if isinstance(event, AgentToolUse)}
-    for id in wanted.event_ids:
-        stage.screen.say(f"a second client, on a connection of its own, allows {names.get(id, id)}")
-        await stage.send(UserToolConfirmation(tool_use_id=id, result="allow"), runtime=stage.second)
+async def _answer(stage: Stage, wanted: RequiresAction, allows: Callable[[AgentToolUse], bool]) -> None:
+    for call in stage.events:
+        if isinstance(call, AgentToolUse) and call.id in wanted.event_ids:
+            yes = allows(call)
+            said = "allows" if yes else "denies"
+            stage.screen.say(f"a second client, on a connection of its own, {said} {call.name}")
+            answer = UserToolConfirmation(tool_use_id=call.id, result="allow" if yes else "deny")
+            await stage.send(answer, runtime=stage.second)
 
 
 def _turn_end(stage: Stage, sent: EventId, answered: set[EventId] | None = None) -> SessionIdle | None:

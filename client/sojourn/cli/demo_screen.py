@@ -32,6 +32,10 @@ class Screen:
         """What the demonstration does."""
         self._line(Text.assemble(("  ▸ ", "bold blue"), (text, "blue")))
 
+    def quote(self, text: str) -> None:
+        """A line of a file."""
+        self._line(Text(f"    │ {printable(text)}", style="dim"))
+
     def link(self, label: str, text: str) -> None:
         """Something to open or to copy."""
         style = f"cyan link {text}" if text.startswith("http") else "cyan"

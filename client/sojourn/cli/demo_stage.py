@@ -101,6 +101,7 @@ class Stage:
         self.patience = PATIENCE if scripted else MODEL_PATIENCE
         self.events: list[SessionEvent] = []
         self.previews: dict[EventId, str] = {}
+        self.progress: list[ToolProgress] = []
         self.sent: list[EventId] = []
         self._changed = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
@@ -164,6 +165,7 @@ class Stage:
                 self.previews[event.event_id] += event.delta.content.text
                 self.screen.preview(event)
             elif isinstance(event, ToolProgress):
+                self.progress.append(event)
                 self.screen.preview(event)
             else:
                 self.events.append(event)
