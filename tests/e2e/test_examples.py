@@ -1,9 +1,12 @@
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from sojourn.worker import EmbeddedServer
 
@@ -18,6 +21,7 @@ async def running(name: str, *arguments: str, address: str = "") -> AsyncGenerat
         *(sys.executable, str(EXAMPLES / name), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE,
         env={**os.environ, "TEMPORAL_ADDRESS": address},
     )
     try:
@@ -28,10 +32,10 @@ async def running(name: str, *arguments: str, address: str = "") -> AsyncGenerat
         await process.communicate()
 
 
-async def finished(process: asyncio.subprocess.Process) -> list[str]:
-    """What it prints until its good end."""
+async def finished(process: asyncio.subprocess.Process, *, answers: str = "") -> list[str]:
+    """What it prints until its good end, with these answers to what it asks."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        output, errors = await process.communicate()
+        output, errors = await process.communicate(answers.encode())
     assert process.returncode == 0, errors.decode()
     return output.decode().splitlines()
 
@@ -73,3 +77,13 @@ async def test_approval_by_another_process(server: EmbeddedServer) -> None:
         "agent.message The 40 euros are on their way.",
         "session.status_idle end_turn",
     ]
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None and not os.environ.get("CI"), reason="no bubblewrap")
+async def test_coding_agent_repairs_a_repository() -> None:
+    async with running("coding_agent.py") as example:
+        lines = await finished(example, answers="y\n" * 4)
+
+    assert any("FAILED (failures=1)" in line for line in lines)
+    assert any("git commit" in line and "[y/n]" in line for line in lines)
+    assert "+import unicodedata" in lines

@@ -44,6 +44,8 @@ _BROKEN = "    text = title.lower()\n"
 _REPAIRED = (
     '    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()\n    text = plain.lower()\n'
 )
+_IMPORT, _IMPORTS = "import re\n", "import re\nimport unicodedata\n"
+_SUBJECT = "Keep letters with accents"
 _NOTES = "# Changes\n\n- `slugify` keeps letters with accents, without their accents.\n"
 _TRY = 'import unicodedata\nprint(unicodedata.normalize("NFKD", "Crème Brûlée").encode("ascii", "ignore").decode())'
 _HUNDRED = f'for n in $(seq 100); do {_TEST} >/dev/null 2>&1 && echo "pass $n"; done'
@@ -95,8 +97,8 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
                         _call(
                             "edit",
                             file_path=edited,
-                            old_string="import re\n",
-                            new_string="import re\nimport unicodedata\n",
+                            old_string=_IMPORT,
+                            new_string=_IMPORTS,
                         ),
                         _call("write", file_path=f"{FOLDER}/CHANGES.md", content=_NOTES),
                     )
@@ -119,16 +121,32 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
             )
         case _ if message == COMMIT:
             return (
-                ScriptedTurn(
-                    calls=(_call("bash", command='git add -A && git commit -q -m "Keep letters with accents"'),)
-                ),
+                ScriptedTurn(calls=(_call("bash", command=f'git add -A && git commit -q -m "{_SUBJECT}"'),)),
                 ScriptedTurn(
                     calls=(_call("bash", command=f"git format-patch -1 --stdout > {PATCH} && git status -sb"),)
                 ),
                 ScriptedTurn(text=f"Committed; the patch is {PATCH}."),
             )
         case _:
-            return (ScriptedTurn(text="I repair the tests of this repository."),)
+            return _all_at_once()
+
+
+def _all_at_once() -> Sequence[ScriptedTurn]:
+    """The same in one turn, for whoever asks in other words."""
+    edited = f"{FOLDER}/textkit/slug.py"
+    commit = f'cd {FOLDER} && git add -A && git commit -q -m "{_SUBJECT}"'
+    return (
+        ScriptedTurn(calls=(_call("glob", pattern="**/*.py"),)),
+        ScriptedTurn(
+            calls=(_call("bash", command=f"cd {FOLDER} && {_TEST}"), _call("read", file_path=edited)),
+        ),
+        ScriptedTurn(calls=(_call("edit", file_path=edited, old_string=_BROKEN, new_string=_REPAIRED),)),
+        ScriptedTurn(calls=(_call("edit", file_path=edited, old_string=_IMPORT, new_string=_IMPORTS),)),
+        ScriptedTurn(calls=(_call("bash", command=f"cd {FOLDER} && {_TEST}"),)),
+        ScriptedTurn(text="All tests pass.", calls=(_call("bash", command=commit),)),
+        ScriptedTurn(calls=(_call("bash", command=f"cd {FOLDER} && git format-patch -1 --stdout > {PATCH}"),)),
+        ScriptedTurn(text="Repaired and committed: slugify keeps letters with accents, without their accents."),
+    )
 
 
 def script(site: str) -> Script:
