@@ -1,7 +1,7 @@
 """Identifiers that travel, and how they are made.
 
-Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``; API keys have ``key_``. The rest is
-hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
+Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``, ``vlt_``, ``vcrd_``; API keys have
+``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
 every reader finds the same one.
 """
 
@@ -19,6 +19,8 @@ SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
+VaultId = NewType("VaultId", str)
+CredentialId = NewType("CredentialId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -56,6 +58,16 @@ def new_deployment_id() -> DeploymentId:
 def new_deployment_run_id() -> DeploymentRunId:
     """A fresh id of a run that somebody asks for. Not for workflow code."""
     return DeploymentRunId(f"drun_{uuid_utils.uuid7().hex}")
+
+
+def new_vault_id() -> VaultId:
+    """A fresh id of a vault. Not for workflow code."""
+    return VaultId(f"vlt_{uuid_utils.uuid7().hex}")
+
+
+def new_credential_id() -> CredentialId:
+    """A fresh id of a credential. Not for workflow code."""
+    return CredentialId(f"vcrd_{uuid_utils.uuid7().hex}")
 
 
 def new_change_id() -> str:
@@ -107,8 +119,8 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId) -> str:
-    """The Temporal workflow id of an agent, an environment or a session; of a deployment, the id of its schedule."""
+def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | VaultId) -> str:
+    """The Temporal workflow id of an agent, environment, session or vault; of a deployment, the id of its schedule."""
     return f"{workspace}/{entity_id}"
 
 

@@ -11,11 +11,18 @@ from sojourn.workflows.environment import (
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
 from sojourn.workflows.session import SessionWorkflow
+from sojourn.workflows.vault import VaultWorkflow, VersionedVaultWorkflow
 
-ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow)
+ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, VaultWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
 
-VERSIONED_ENTITIES = (VersionedAgentWorkflow, VersionedEnvironmentWorkflow, VersionedKeyWorkflow, VersionedNameWorkflow)
+VERSIONED_ENTITIES = (
+    VersionedAgentWorkflow,
+    VersionedEnvironmentWorkflow,
+    VersionedKeyWorkflow,
+    VersionedNameWorkflow,
+    VersionedVaultWorkflow,
+)
 """The same for workers with a version, each of which takes them over from the one before."""
 
 __all__ = [
@@ -28,8 +35,10 @@ __all__ = [
     "KeyWorkflow",
     "NameWorkflow",
     "SessionWorkflow",
+    "VaultWorkflow",
     "VersionedAgentWorkflow",
     "VersionedEnvironmentWorkflow",
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
+    "VersionedVaultWorkflow",
 ]
