@@ -28,8 +28,9 @@ class DeploymentRuns:
 
     @activity.defn(name=CHECK_DEPLOYMENT_ACTIVITY)
     async def check_deployment(self, wanted: CheckDeploymentInput) -> CheckDeploymentResult:
-        """Look for the agent and the environment. Safe to retry: nothing is changed."""
-        return CheckDeploymentResult(error=await self._agent(wanted) or await self._environment(wanted))
+        """Look for the agent, the environment and the vaults. Safe to retry: nothing is changed."""
+        error = await self._agent(wanted) or await self._environment(wanted) or await self._vaults(wanted)
+        return CheckDeploymentResult(error=error)
 
     @activity.defn(name=PAUSE_DEPLOYMENT_ACTIVITY)
     async def pause_deployment(self, wanted: PauseDeploymentInput) -> None:
@@ -68,6 +69,18 @@ class DeploymentRuns:
             return RunError(type="environment_not_found_error", message=f"{what} does not exist; name another one")
         if attribute(info, STATUS_ATTRIBUTE) == "archived":
             return RunError(type="environment_archived_error", message=f"{what} is archived; name another one")
+        return None
+
+    async def _vaults(self, wanted: CheckDeploymentInput) -> RunError | None:
+        for vault_id in wanted.vault_ids:
+            info = await self._describe(workflow_id(wanted.workspace, vault_id))
+            if info is None:
+                text = f"vault {vault_id!r} does not exist; name another one"
+                return RunError(type="vault_not_found_error", message=text)
+            if attribute(info, STATUS_ATTRIBUTE) == "archived":
+                return RunError(
+                    type="vault_archived_error", message=f"vault {vault_id!r} is archived; name another one"
+                )
         return None
 
     async def _describe(self, id: str) -> WorkflowExecutionInfo | None:

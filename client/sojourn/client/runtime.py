@@ -29,16 +29,19 @@ from sojourn.client.session import LogEnd, SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
+from sojourn.client.vault import VaultStore
+from sojourn.client.vault_registry import VaultRegistry
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
+from sojourn.types.seal import Sealer
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 
-class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
+class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, VaultRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -61,7 +64,13 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
     """
 
     def __init__(
-        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = LONG_POLLS
+        self,
+        client: Client,
+        *,
+        owner: Owner | None = None,
+        task_queue: str = TASK_QUEUE,
+        long_polls: int = LONG_POLLS,
+        sealer: Sealer | None = None,
     ) -> None:
         """Use a Temporal client that is connected with `sojourn.types.data_converter`.
 
@@ -70,6 +79,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             owner: Who owns what is made without naming an owner.
             task_queue: Where the workers are.
             long_polls: Long polls this process may hold; keep all processes together under the server's limit.
+            sealer: Seals the secrets of credentials; by default with the keys of ``SOJOURN_VAULT_KEYS``.
         """
         sessions = SessionStore(client, task_queue=task_queue)
         super().__init__(client, owner=owner or Owner(), task_queue=task_queue, sessions=sessions)
@@ -77,8 +87,13 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._environments = EnvironmentStore(client, task_queue=task_queue)
+        self._vaults = VaultStore(client, task_queue=task_queue, sealer=sealer)
         self._schedules = ScheduleStore(
-            client, agents=self._agents, environments=self._environments, task_queue=task_queue
+            client,
+            agents=self._agents,
+            environments=self._environments,
+            vaults=self._vaults,
+            task_queue=task_queue,
         )
         self._runs = RunStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
@@ -180,6 +195,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         environment_id: EnvironmentId | str | None = None,
         deployment_id: DeploymentId | str | None = None,
         budget: Budget | None = None,
+        vault_ids: Sequence[VaultId | str] = (),
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -196,6 +212,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
+            vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
@@ -205,6 +222,8 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
                 known price of the model (``code`` is ``model_not_budgetable``).
             SessionExistsError: The id is taken.
+            VaultArchivedError: A vault takes no new sessions.
+            VaultNotFoundError: A vault is not in the workspace.
         """
         agent_id, agent_owner = self._agent(agent, None)
         owner = owner or agent_owner
@@ -227,6 +246,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             environment_id=await self._admitted(environment_id, owner),
             deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
             budget=budget,
+            vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
         )
         return SessionHandle(self, started, owner)
 

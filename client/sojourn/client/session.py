@@ -62,7 +62,7 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId, new_session_id, workflow_id
 from sojourn.types.name import (
     ARCHIVE_UPDATE,
     QUEUED_MEMO,
@@ -155,6 +155,7 @@ class SessionStore:
         environment_id: EnvironmentId | None = None,
         deployment_id: DeploymentId | None = None,
         budget: Budget | None = None,
+        vault_ids: tuple[VaultId, ...] = (),
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
@@ -170,6 +171,7 @@ class SessionStore:
                 environment_id=environment_id,
                 deployment_id=deployment_id,
                 budget=budget,
+                vault_ids=vault_ids,
                 permissions=permissions,
                 title=title,
                 metadata=dict(metadata),
@@ -254,9 +256,9 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         info, run_id = located.described, located.run_id
         with translated(self._address, missing=SessionNotFoundError(session_id)):
-            agent = await self._agents.of(located.workflow_id, run_id)
+            running = await self._agents.of(located.workflow_id, run_id)
         first_run_id = info.first_run_id if isinstance(info, WorkflowExecutionInfo) else run_id
-        return LogEnd(first_run_id, run_id, located.history_length, located.status, agent)
+        return LogEnd(first_run_id, run_id, located.history_length, located.status, running.agent)
 
     async def locate(self, session_id: SessionId, owner: Owner) -> Located:
         """Find a session of this owner.
@@ -459,8 +461,8 @@ class SessionStore:
 
     async def _snapshot(self, info: SessionInfo, run_id: str) -> SessionSnapshot:
         with translated(self._address, missing=SessionNotFoundError(info.id)):
-            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
-        return SessionSnapshot(info=info, agent=agent)
+            running = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
+        return SessionSnapshot(info=info, agent=running.agent, vault_ids=running.vault_ids)
 
     async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""

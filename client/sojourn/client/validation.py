@@ -15,13 +15,22 @@ from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
-from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, new_event_id
+from sojourn.types.id import (
+    AgentId,
+    CredentialId,
+    DeploymentId,
+    DeploymentRunId,
+    EnvironmentId,
+    SessionId,
+    VaultId,
+    new_event_id,
+)
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_OTHERS = ("agent_", "drun_", "env_")
+_OTHERS = ("agent_", "drun_", "env_", "vlt_")
 """How the ids of what else a workspace holds begin."""
 _ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9]{1,64}")
 
@@ -92,6 +101,16 @@ def check_deployment_id(deployment_id: str) -> DeploymentId:
 def check_run_id(run_id: str) -> DeploymentRunId:
     """The same for the run of a deployment."""
     return DeploymentRunId(_check_id(run_id, "drun_", "run_id"))
+
+
+def check_vault_id(vault_id: str) -> VaultId:
+    """The same for a vault."""
+    return VaultId(_check_id(vault_id, "vlt_", "vault_id"))
+
+
+def check_credential_id(credential_id: str) -> CredentialId:
+    """The same for a credential."""
+    return CredentialId(_check_id(credential_id, "vcrd_", "credential_id"))
 
 
 def _check_id(id: str, prefix: str, param: str) -> str:

@@ -24,6 +24,7 @@ from sojourn.types.error import (
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
+from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
 
 _TYPES = {
     400: "invalid_request_error",
@@ -41,16 +42,18 @@ _TYPES = {
 # repeats a 409 twice, and none of these gets better by that.
 _WRONG_NOW = (
     AgentArchivedError,
+    CredentialArchivedError,
     DeploymentArchivedError,
     EnvironmentArchivedError,
     SessionClosedError,
     SessionStateError,
     ToolCallNotFoundError,
     ToolCallSettledError,
+    VaultArchivedError,
 )
 
 # Broken, and will be until somebody mends it.
-_LASTING = (CheckpointError, ServerNotReadyError)
+_LASTING = (CheckpointError, SecretError, ServerNotReadyError)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (

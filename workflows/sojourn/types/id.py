@@ -1,8 +1,8 @@
 """Identifiers that travel, and how they are made.
 
 Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``, ``vlt_``, ``vcrd_``; API keys have
-``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
-every reader finds the same one.
+``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position
+(`derived_event_id`) are uuid5, so every reader finds the same one.
 """
 
 import hashlib

@@ -81,8 +81,8 @@ KEY_MEMO = "key"
 """A `KeyRecord` on API keys. It holds the hash of the secret, never the secret."""
 
 STATUS_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStatus")
-"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents, environments and vaults; ``active``, ``paused``
-or ``archived`` on deployments; ``pending``, ``started`` or ``failed`` on their runs."""
+"""A `SessionStatus` value on sessions; ``active`` or ``archived`` on agents, environments and vaults; ``active``,
+``paused`` or ``archived`` on deployments; ``pending``, ``started`` or ``failed`` on their runs."""
 STOP_REASON_ATTRIBUTE = SearchAttributeKey.for_keyword("SojournStopReason")
 NO_STOP_REASON = "none"
 """What a session without a stop reason shows, because a search attribute is never unset."""

@@ -33,13 +33,13 @@ INLINE_LIMIT_BYTES = 2 * 1024 * 1024
 STORED_LIMIT_BYTES = 32 * 1024 * 1024
 """What one payload may hold where there is one: it is still read whole, by the workflow and every reader."""
 
-_FOLDERS = {"agent": "agents", "depl": "deployments", "drun": "deployments"}
+_FOLDERS = {"agent": "agents", "depl": "deployments", "drun": "deployments", "vlt": "vaults"}
 _PATH = "path"
 _NAME = "sojourn"
 
 
 def session_folder(workflow_id: str) -> str:
-    """The folder of the store that holds everything about one session, agent, or deployment and its runs."""
+    """The folder of the store that holds everything about one session, agent, vault, or deployment and its runs."""
     kind = _FOLDERS.get(workflow_id.rpartition("/")[2].partition("_")[0], "sessions")
     return f"{kind}/{workflow_id}"
 

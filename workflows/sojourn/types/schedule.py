@@ -15,8 +15,9 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.cron import Cron
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserMessage
-from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId
+from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, VaultId
 from sojourn.types.session import Owner
+from sojourn.types.vault import VaultIds
 from sojourn.types.wire import Metadata, Omitted, Wire
 
 MAX_DEPLOYMENTS = 1000
@@ -40,7 +41,8 @@ RunErrorType = Literal[
     "vault_not_found_error",
     "workspace_archived_error",
 ]
-"""All that the API knows; here arise those about agents and environments, refused sessions, and unknown ones."""
+"""All that the API knows; here arise those about agents, environments,
+vaults and refused sessions, and unknown ones."""
 
 TriggerType = Literal["schedule", "manual"]
 DeploymentStatus = Literal["active", "paused"]
@@ -137,6 +139,8 @@ class DeploymentDefinition(Wire):
     """``None`` runs on request only."""
     budget: Budget | None = None
     """Of each session."""
+    vault_ids: VaultIds = ()
+    """Of each session; the first that has a credential for a server or a variable counts."""
     description: Description | None = None
     metadata: Metadata = {}
 
@@ -151,6 +155,7 @@ class DeploymentDefinition(Wire):
             environment_id: EnvironmentId | str | None = None,
             schedule: CronSchedule | None = None,
             budget: Budget | None = None,
+            vault_ids: Sequence[VaultId | str] = (),
             description: str | None = None,
             metadata: Mapping[str, str] = ...,
         ) -> None: ...
@@ -168,6 +173,8 @@ class DeploymentChange(Wire):
     """``None`` runs on request only."""
     budget: Budget | None = None
     """``None`` lets sessions to come cost what they cost."""
+    vault_ids: VaultIds | None = None
+    """Replaces all of them."""
     description: Description | None = None
     """``None`` or an empty text removes it."""
     metadata: dict[str, str | None] | None = None
@@ -183,7 +190,7 @@ class DeploymentChange(Wire):
         Raises:
             InvalidRequestError: The metadata would be too many.
         """
-        kept = ("name", "environment_id", "initial_events")
+        kept = ("name", "environment_id", "initial_events", "vault_ids")
         changes: dict[str, object] = {key: value for key in kept if (value := getattr(self, key)) is not None}
         if agent is not None:
             changes["agent"] = agent
@@ -244,6 +251,7 @@ class StoredDeployment(Wire):
     initial_events: tuple[InitialEvent, ...]
     schedule: CronSchedule | None = None
     budget: Budget | None = None
+    vault_ids: Annotated[VaultIds, Omitted] = ()
     description: str | None = None
     metadata: Metadata = {}
     created_at: datetime
@@ -270,6 +278,7 @@ class Deployment(Wire):
     last_run_at: datetime | None = None
     """When the last run by schedule started."""
     budget: Budget | None = None
+    vault_ids: tuple[VaultId, ...] = ()
     description: str | None = None
     metadata: Metadata = {}
     status: DeploymentStatus
@@ -304,6 +313,7 @@ class CheckDeploymentInput(Wire):
     workspace: str
     agent_id: AgentId
     environment_id: EnvironmentId | None = None
+    vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
 
 
 class CheckDeploymentResult(Wire):

@@ -10,7 +10,7 @@ from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
-from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
@@ -190,6 +190,8 @@ class SessionInput(Wire):
     deployment_id: Annotated[DeploymentId | None, Omitted] = None
     budget: Annotated[Budget | None, Omitted] = None
     """As it was when the run began."""
+    vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
+    """Where its credentials are: the first vault that has one for a server or a variable counts."""
     permissions: PermissionPolicy = PermissionPolicy()
     title: Title | None = None
     metadata: Metadata = {}
@@ -285,3 +287,4 @@ class SessionSnapshot(Wire):
     info: SessionInfo
     agent: AgentVersion
     """Its definition may differ from the stored version of this number: sessions can override it."""
+    vault_ids: tuple[VaultId, ...] = ()

@@ -269,6 +269,15 @@ def _patched(metadata: Mapping[str, str], patch: Mapping[str, str | None]) -> di
         raise InvalidRequestError(text, param=path, code="invalid_metadata") from None
 
 
+class ShedResult(Wire):
+    """What an update came to that takes secrets away."""
+
+    run_id: Annotated[str, Omitted] = ""
+    """The run whose history has held them; empty if there were none."""
+    vault: Vault | None = None
+    credential: Credential | None = None
+
+
 class VaultInput(Wire):
     """What a `VaultWorkflow` run starts from."""
 

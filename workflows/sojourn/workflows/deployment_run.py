@@ -67,6 +67,7 @@ class DeploymentRunWorkflow:
             environment_id=input.deployment.environment_id,
             deployment_id=input.deployment.id,
             budget=input.deployment.budget,
+            vault_ids=input.deployment.vault_ids,
             title=input.deployment.name,
         )
 
@@ -106,6 +107,7 @@ class DeploymentRunWorkflow:
             workspace=self._deployment.owner.workspace,
             agent_id=self._deployment.agent.id,
             environment_id=self._deployment.environment_id,
+            vault_ids=self._deployment.vault_ids,
         )
         try:
             found: CheckDeploymentResult = await workflow.execute_activity(

@@ -45,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
         FetchTokenResult,
         ProbeCredentialResult,
         RefreshCredentialInput,
+        ShedResult,
         TokenRefresh,
         Vault,
         VaultChange,
@@ -70,13 +71,13 @@ class VaultWorkflow:
         self._input = input
         self._state = input.state
         self._renewals: dict[CredentialId, asyncio.Task[TokenRefresh]] = {}
-        self._shed = False
-        """Whether secrets were taken out: the next run does not have them in its history."""
+        self._leaves = False
+        """Whether secrets were taken out: another run does not have them in its history."""
 
     @workflow.run
     async def run(self, input: VaultInput) -> None:
         """Live until it is deleted."""
-        await workflow.wait_condition(lambda: self._shed or workflow.info().is_continue_as_new_suggested())
+        await workflow.wait_condition(lambda: self._leaves or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
         following = self._input.model_copy(update={"state": self._state})
         workflow.continue_as_new(following, memo={**self._vault_memo(), **self._credentials_memo()})
@@ -97,14 +98,14 @@ class VaultWorkflow:
             raise refuse(error) from None
 
     @workflow.update(name=ARCHIVE_VAULT_UPDATE)
-    def archive(self) -> Vault:
+    def archive(self) -> ShedResult:
         """Drop all secrets, and refuse new sessions and changes from now on. Repeating it changes nothing."""
         after = self._state.archived(workflow.now())
+        run_id = self._shed(bool(self._state.active))
         if after is not self._state:
-            self._shed = bool(self._state.active)
             self._become(after)
             workflow.upsert_search_attributes([STATUS_ATTRIBUTE.value_set("archived")])
-        return self._state.vault
+        return ShedResult(run_id=run_id, vault=after.vault)
 
     # --- its credentials ---------------------------------------------------------------------------------------
 
@@ -135,21 +136,22 @@ class VaultWorkflow:
             raise refuse(error) from None
 
     @workflow.update(name=ARCHIVE_CREDENTIAL_UPDATE)
-    def archive_credential(self, credential_id: CredentialId) -> Credential:
+    def archive_credential(self, credential_id: CredentialId) -> ShedResult:
         """Drop its secrets and set its key free. Repeating it changes nothing."""
-        self._shed = self._shed or self._state.find(credential_id).is_active
+        run_id = self._shed(self._state.find(credential_id).is_active)
         self._become(self._state.with_archived(credential_id, workflow.now()))
-        return self._state.find(credential_id).credential
+        return ShedResult(run_id=run_id, credential=self._state.find(credential_id).credential)
 
     @archive_credential.validator
     def _may_archive(self, credential_id: CredentialId) -> None:
         self._active_or_not(credential_id)
 
     @workflow.update(name=DELETE_CREDENTIAL_UPDATE)
-    def delete(self, credential_id: CredentialId) -> None:
+    def delete(self, credential_id: CredentialId) -> ShedResult:
         """Forget it."""
-        self._shed = True
+        run_id = self._shed(self._state.find(credential_id).is_active)
         self._become(self._state.without(credential_id))
+        return ShedResult(run_id=run_id)
 
     @delete.validator
     def _may_delete(self, credential_id: CredentialId) -> None:
@@ -263,6 +265,11 @@ class VaultWorkflow:
     def _has_refresh_token(self, id: CredentialId) -> bool:
         auth = self._active_or_not(id).credential.auth
         return isinstance(auth, McpOAuth) and auth.refresh is not None
+
+    def _shed(self, held: bool) -> str:
+        """Leave the history behind in which there are secrets that were taken out."""
+        self._leaves = self._leaves or held
+        return workflow.info().run_id if held else ""
 
     def _place(self, id: CredentialId) -> CredentialPlace:
         return CredentialPlace(workspace=self._input.workspace, vault_id=self._state.vault.id, credential_id=id)

@@ -14,6 +14,7 @@ from sojourn.gateway.wire.tool import Servers, Skills, Tools, check_tools
 from sojourn.gateway.wire.usage import CumulativeUsage
 from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, SessionSnapshot, SessionStatus
 from sojourn.types.session import Title
+from sojourn.types.vault import MAX_VAULTS
 from sojourn.types.wire import Metadata, Wire
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
@@ -82,7 +83,7 @@ class CreateSession(Wire):
     budget: BudgetLimit | None = None
     initial_events: Annotated[tuple[InitialEvent, ...], Field(max_length=50)] = ()
     resources: NoneYet = ()
-    vault_ids: NoneYet = ()
+    vault_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_VAULTS)] | None = None
 
 
 class AgentUpdate(Wire):
@@ -125,7 +126,7 @@ class Session(Wire):
     title: str | None
     metadata: dict[str, str]
     resources: tuple[()] = ()
-    vault_ids: tuple[()] = ()
+    vault_ids: tuple[str, ...] = ()
     outcome_evaluations: tuple[()] = ()
     budget: BudgetLimit | None
     usage: CumulativeUsage
@@ -174,6 +175,7 @@ def wire_session(found: SessionSnapshot, names: ModelNames) -> Session:
         environment_id=info.environment_id,
         title=info.title or None,
         metadata=info.metadata,
+        vault_ids=found.vault_ids,
         budget=wire_budget(info.account.budget),
         usage=wire_usage(info.account),
         stats=Stats(
