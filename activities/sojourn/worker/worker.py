@@ -16,6 +16,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
+from sojourn.activities.credential import CredentialCalls
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
@@ -27,6 +28,7 @@ from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
+from sojourn.types.seal import Sealer
 from sojourn.worker.router import ModelRouter
 from sojourn.workflows import (
     ENTITIES,
@@ -61,6 +63,8 @@ class WorkerOptions:
     """How the worker shows in the Web UI; by default process id and host."""
     deployment: WorkerDeploymentConfig | None = None
     """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
+    sealer: Sealer | None = None
+    """Opens the secrets of vaults; ``None`` takes the keys of ``SOJOURN_VAULT_KEYS``, once they are needed."""
     sandboxed: bool = False
     """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
 
@@ -104,6 +108,7 @@ class SojournWorker:
         compaction = ContextCompaction(logs=logs, tools=catalogue, model=self._router)
         call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope)
         runs = DeploymentRuns(client)
+        credentials = CredentialCalls(client, sealer=self.options.sealer)
         self._worker = temporalio.worker.Worker(
             client,
             workflows=[
@@ -119,6 +124,8 @@ class SojournWorker:
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
+                credentials.fetch_token,
+                credentials.probe_credential,
             ],
             **_tuning(self.options),
         )
