@@ -68,13 +68,14 @@ async def read_vault(client: Client, workspace: str, vault_id: VaultId) -> Vault
     """
     handle = client.get_workflow_handle(workflow_id(workspace, vault_id))
     try:
-        return await handle.query(
+        found: VaultState = await handle.query(
             SEALED_QUERY,
             result_type=VaultState,
             # What was deleted answers for a while.
             reject_condition=QueryRejectCondition.NOT_OPEN,
             rpc_timeout=_PATIENCE,
         )
+        return found
     except WorkflowQueryRejectedError:
         return None
     except WorkflowQueryFailedError as error:

@@ -28,6 +28,7 @@ from sojourn.types.error import SojournError
 from sojourn.types.id import CredentialId, VaultId, workflow_id
 from sojourn.types.name import REFRESH_CREDENTIAL_UPDATE
 from sojourn.types.seal import Sealer
+from sojourn.types.secret import SecretName
 from sojourn.types.session import SessionInput
 from sojourn.types.vault import RefreshCredentialInput, TokenRefresh, VaultState
 from sojourn.types.vault_error import McpAuthenticationError, SecretError, VaultKeyMissingError, VaultUnavailableError
@@ -205,7 +206,7 @@ class VaultReader:
         return None
 
     def _token(self, found: _Found) -> str:
-        name = "token" if isinstance(found.entry.credential.auth, StaticBearer) else "access_token"
+        name: SecretName = "token" if isinstance(found.entry.credential.auth, StaticBearer) else "access_token"
         try:
             return self._secrets.open(found.workspace, found.entry, name).get_secret_value()
         except (SecretError, VaultKeyMissingError) as error:
@@ -261,13 +262,16 @@ class VaultReader:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
                 while True:
                     try:
-                        return await handle.execute_update(REFRESH_CREDENTIAL_UPDATE, wanted, result_type=TokenRefresh)
+                        outcome: TokenRefresh = await handle.execute_update(
+                            REFRESH_CREDENTIAL_UPDATE, wanted, result_type=TokenRefresh
+                        )
+                        return outcome
                     except RPCError as error:
                         if not (error.status in _PASSING or (is_missing(error) and await self._is_there(found))):
                             return TokenRefresh(status="connect_error", reason="its vault does not answer")
                     await asyncio.sleep(_AGAIN.total_seconds())
         except WorkflowUpdateFailedError as error:
-            return TokenRefresh(status="failed", reason=str(error.cause or error)[:300])
+            return TokenRefresh(status="failed", reason=str(error.cause)[:300])
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
             return TokenRefresh(status="connect_error", reason="its vault does not answer in time")
 

@@ -19,7 +19,7 @@ SojournError
 
 from typing import Literal
 
-from sojourn.types.error import ConflictError, InvalidRequestError, NotFoundError, SojournError
+from sojourn.types.error import ConflictError, InternalError, InvalidRequestError, NotFoundError, SojournError
 
 SecretFault = Literal["keys", "library", "unknown_key", "unreadable"]
 """``keys``: the operator's keys are written wrong. ``library``: what seals is not installed. ``unknown_key``: it was
@@ -150,3 +150,12 @@ class McpAuthenticationError(SojournError):
         )
         self.url = url
         self.credential_id = credential_id
+
+
+class VaultUnavailableError(InternalError):
+    """A vault cannot be read now. The same call works later."""
+
+    def __init__(self, vault_id: str, *, reason: str) -> None:
+        super().__init__(f"vault {vault_id!r} cannot be read: {reason}; try again", vault_id=vault_id, reason=reason)
+        self.vault_id = vault_id
+        self.reason = reason
