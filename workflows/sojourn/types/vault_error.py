@@ -1,20 +1,24 @@
-"""The errors about vaults, credentials and secrets; see `sojourn.types.error` for the whole tree.
+"""The errors about vaults, credentials and secrets; `sojourn.types.error` has the rest of the tree.
 
-SojournError
-├── InvalidRequestError
-│   ├── CredentialLimitError     the vault is full
-│   └── VaultKeyMissingError     this process has no key to seal secrets with
-├── NotFoundError
-│   ├── CredentialNotFoundError
-│   └── VaultNotFoundError
-├── ConflictError
-│   ├── CredentialArchivedError
-│   ├── CredentialExistsError
-│   ├── CredentialKeyTakenError  an active credential of the vault is for the same server or variable
-│   ├── VaultArchivedError
-│   └── VaultExistsError
-├── McpAuthenticationError       a server's credential cannot be used or renewed
-└── SecretError                  a secret cannot be sealed or opened
+    SojournError
+    ├── InvalidRequestError
+    │   ├── CredentialLimitError     the vault is full
+    │   └── VaultKeyMissingError     this process has no key to seal secrets with
+    ├── NotFoundError
+    │   ├── CredentialNotFoundError
+    │   └── VaultNotFoundError
+    ├── ConflictError
+    │   ├── CredentialArchivedError
+    │   ├── CredentialExistsError
+    │   ├── CredentialKeyTakenError  an active credential of the vault is for the same server or variable
+    │   ├── VaultArchivedError
+    │   └── VaultExistsError
+    ├── McpAuthenticationError       a server's credential cannot be used or renewed
+    ├── SecretError                  a secret cannot be sealed or opened
+    └── InternalError
+        └── VaultUnavailableError    a vault cannot be read now
+
+Each is an `sojourn.types.error.SojournError`, and travels as they do.
 """
 
 from typing import Literal
