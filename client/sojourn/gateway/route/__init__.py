@@ -1,10 +1,22 @@
 """The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
 
 from sojourn.gateway.endpoint import Endpoint
-from sojourn.gateway.route import agent, deployment, environment, event, event_log, model, session, thread
+from sojourn.gateway.route import (
+    agent,
+    credential,
+    deployment,
+    environment,
+    event,
+    event_log,
+    model,
+    session,
+    thread,
+    vault,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
+    *credential.ENDPOINTS,
     *deployment.ENDPOINTS,
     *environment.ENDPOINTS,
     *event.ENDPOINTS,
@@ -12,6 +24,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *model.ENDPOINTS,
     *session.ENDPOINTS,
     *thread.ENDPOINTS,
+    *vault.ENDPOINTS,
 )
 
 __all__ = ["ENDPOINTS"]
