@@ -48,7 +48,7 @@ class VaultKeyMissingError(InvalidRequestError):
     def __init__(self) -> None:
         super().__init__(
             "no vault key here, so no secret can be stored; set SOJOURN_VAULT_KEYS for gateway, clients and workers"
-            " (`sojourn vaults new-key` makes one)",
+            " (`sojourn vaults new-key` makes one; `sojourn up` keeps its own in the file vault-keys of its folder)",
             code="vault_key_missing",
         )
 
