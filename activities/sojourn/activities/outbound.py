@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpcore2
 import httpx2
@@ -123,7 +123,8 @@ class _PublicOnly(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, private: PrivateHosts) -> None:
         self._private = private
-        self._inner = httpcore2.AnyIOBackend()
+        # The class is another one where anyio is not installed, and type checkers see that.
+        self._inner = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
 
     async def connect_tcp(
         self,
