@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 from temporalio.client import WorkflowHistory
+from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.activities.sealed import Secrets, read_vault
 from sojourn.types import (
@@ -110,7 +111,8 @@ async def histories(stage: "Stage", vault: Vault) -> list[WorkflowHistory]:
     while run_id != "":
         try:
             found.append(await stage.client.get_workflow_handle(id, run_id=run_id).fetch_history())
-        except Exception:
+        except RPCError as error:
+            assert error.status is RPCStatusCode.NOT_FOUND
             break
         started = found[-1].events[0].workflow_execution_started_event_attributes
         run_id = started.continued_execution_run_id

@@ -29,6 +29,7 @@ from sojourn.types import (
     Vault,
     VaultDefinition,
     VaultId,
+    VaultUnavailableError,
 )
 from sojourn.types.agent import AgentDefinition, AgentVersion
 from sojourn.types.environment import UnrestrictedNetwork
@@ -297,6 +298,37 @@ async def test_without_the_key_the_failure_says_so(bench: Bench) -> None:
     with pytest.raises(McpAuthenticationError, match="vault key 'test'"):
         await other.bearer(session, "https://a.com")
     assert await other.variables(session) == []
+
+
+async def test_a_vault_that_is_replayed_at_every_task_does_the_same(bench: Bench) -> None:
+    for worker in list(bench.stage.workers):
+        await bench.stage.stop(worker)
+    await bench.stage.work(options=WorkerOptions(sealer=SEALER, max_cached_sessions=0, graceful_shutdown=timedelta(0)))
+    vault = await bench.vault()
+    made = await bench.add(vault, bench.oauth(expires_in=None))
+    session, url = bench.session(vault), bench.authority.mcp_url
+
+    assert await bench.reader.refreshed(session, url, rejected="plain-access-0") == "plain-access-1"
+    assert (await bench.runtime.validate_credential(vault, made)).status == "valid"
+    await bench.runtime.archive_credential(vault, made)
+    assert await bench.reader.refreshed(session, url) is None
+
+
+async def test_a_vault_that_cannot_be_read_is_told_and_read_again(bench: Bench) -> None:
+    vault = await bench.vault()
+    await bench.add(vault, bearer("https://a.com", "token"))
+    await bench.add(vault, variable("A", "a"))
+    for worker in list(bench.stage.workers):
+        await bench.stage.stop(worker)
+    hasty = VaultReader(bench.stage.client, sealer=SEALER, patience=timedelta(seconds=1))
+
+    with pytest.raises(McpAuthenticationError, match="cannot be read"):
+        await hasty.bearer(bench.session(vault), "https://a.com")
+    with pytest.raises(VaultUnavailableError):
+        await hasty.variables(bench.session(vault))
+
+    await bench.stage.work(options=WorkerOptions(sealer=SEALER, graceful_shutdown=timedelta(0)))
+    assert await bench.reader.bearer(bench.session(vault), "https://a.com") == "token"
 
 
 # --- variables -----------------------------------------------------------------------------------------------------

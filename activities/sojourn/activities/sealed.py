@@ -17,7 +17,8 @@ from sojourn.types.secret import SecretName
 from sojourn.types.vault import VaultState
 from sojourn.types.vault_error import SecretError, VaultKeyMissingError, VaultUnavailableError
 
-_PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=15)
+"""How long a worker may take to tell what a vault holds; it takes milliseconds where there is one."""
 
 
 class Secrets:
@@ -60,7 +61,9 @@ class Secrets:
         return self._sealer
 
 
-async def read_vault(client: Client, workspace: str, vault_id: VaultId) -> VaultState | None:
+async def read_vault(
+    client: Client, workspace: str, vault_id: VaultId, *, patience: timedelta = PATIENCE
+) -> VaultState | None:
     """A vault with its active credentials, sealed; ``None`` if there is none.
 
     Raises:
@@ -73,7 +76,7 @@ async def read_vault(client: Client, workspace: str, vault_id: VaultId) -> Vault
             result_type=VaultState,
             # What was deleted answers for a while.
             reject_condition=QueryRejectCondition.NOT_OPEN,
-            rpc_timeout=_PATIENCE,
+            rpc_timeout=patience,
         )
         return found
     except WorkflowQueryRejectedError:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from sojourn.activities.sealed import Secrets, explained, read_vault
+from sojourn.activities.sealed import PATIENCE, Secrets, explained, read_vault
 from sojourn.types.chain import is_missing
 from sojourn.types.credential import (
     CredentialEntry,
@@ -41,7 +41,7 @@ FRESH = timedelta(seconds=20)
 _EARLY = timedelta(seconds=60)
 """So long before its end a token is renewed: it has to last for the call that it is for."""
 
-_PATIENCE = timedelta(seconds=50)
+_RENEWAL = timedelta(seconds=50)
 _AGAIN = timedelta(milliseconds=100)
 _MOST_VAULTS = 1000
 
@@ -93,17 +93,26 @@ class _Found:
 class VaultReader:
     """Finds what a session's vaults hold. One for each worker: what it has read counts for 20 seconds."""
 
-    def __init__(self, client: Client, *, sealer: Sealer | None = None, fresh: timedelta = FRESH) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        sealer: Sealer | None = None,
+        fresh: timedelta = FRESH,
+        patience: timedelta = PATIENCE,
+    ) -> None:
         """Use a client.
 
         Args:
             client: Connected to the namespace of the vaults.
             sealer: Opens secrets; ``None`` takes the keys of the environment, once they are needed.
             fresh: How long what was read of a vault counts.
+            patience: How long reading a vault may take.
         """
         self._client = client
         self._secrets = Secrets(sealer)
         self._fresh_seconds = fresh.total_seconds()
+        self._patience = patience
         self._read: OrderedDict[tuple[str, VaultId], _Read] = OrderedDict()
         self._reading: dict[tuple[str, VaultId], asyncio.Task[VaultState | None]] = {}
         self._renewing: dict[CredentialId, asyncio.Task[TokenRefresh]] = {}
@@ -217,19 +226,31 @@ class VaultReader:
         if (known := self._read.get(key)) is not None and time.monotonic() < known.until:
             return known.state
         if (reading := self._reading.get(key)) is None:
-            reading = self._reading[key] = asyncio.create_task(read_vault(self._client, workspace, vault_id))
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+            reading = self._reading[key] = asyncio.create_task(self._ask(workspace, vault_id))
+            reading.add_done_callback(lambda done: self._keep(key, done))
         # Shielded: whoever else waits for it must not suffer from one who stops.
-        state = await asyncio.shield(reading)
-        self._read[key] = _Read(state, time.monotonic() + self._fresh_seconds)
+        return await asyncio.shield(reading)
+
+    async def _ask(self, workspace: str, vault_id: VaultId) -> VaultState | None:
+        return await read_vault(self._client, workspace, vault_id, patience=self._patience)
+
+    def _keep(self, key: tuple[str, VaultId], done: asyncio.Task[VaultState | None]) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if self._reading.get(key) is not done:
+            # It began before somebody knew of a change.
+            return
+        del self._reading[key]
+        if failed:
+            return
+        self._read[key] = _Read(done.result(), time.monotonic() + self._fresh_seconds)
         self._read.move_to_end(key)
         while len(self._read) > _MOST_VAULTS:
             self._read.popitem(last=False)
-        return state
 
     def _forget(self, start: SessionInput) -> None:
         for vault_id in start.vault_ids:
             self._read.pop((start.owner.workspace, vault_id), None)
+            self._reading.pop((start.owner.workspace, vault_id), None)
 
     # --- renewing --------------------------------------------------------------------------------------------------
 
@@ -259,7 +280,7 @@ class VaultReader:
         handle = self._client.get_workflow_handle(workflow_id(found.workspace, found.vault_id))
         wanted = RefreshCredentialInput(credential_id=found.id, generation=found.entry.generation)
         try:
-            async with asyncio.timeout(_PATIENCE.total_seconds()):
+            async with asyncio.timeout(_RENEWAL.total_seconds()):
                 while True:
                     try:
                         outcome: TokenRefresh = await handle.execute_update(
@@ -278,7 +299,7 @@ class VaultReader:
     async def _is_there(self, found: _Found) -> bool:
         """An update is lost with the task or the run that should have taken it; then the vault itself is there."""
         try:
-            return await read_vault(self._client, found.workspace, found.vault_id) is not None
+            return await self._ask(found.workspace, found.vault_id) is not None
         except SojournError:
             return True
 
