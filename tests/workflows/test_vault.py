@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 from temporalio.client import WorkflowHistory
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from sojourn.activities.sealed import Secrets, read_vault
 from sojourn.types import (
@@ -43,6 +43,7 @@ from sojourn.types import (
     VaultNotFoundError,
     WorkerUnavailableError,
 )
+from sojourn.types.chain import is_missing
 from sojourn.types.seal import KEYS_VARIABLE
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ async def histories(stage: "Stage", vault: Vault) -> list[WorkflowHistory]:
         try:
             found.append(await stage.client.get_workflow_handle(id, run_id=run_id).fetch_history())
         except RPCError as error:
-            assert error.status is RPCStatusCode.NOT_FOUND
+            if not is_missing(error):
+                raise
             break
         started = found[-1].events[0].workflow_execution_started_event_attributes
         run_id = started.continued_execution_run_id
