@@ -9,6 +9,7 @@ from temporalio.worker import WorkerDeploymentConfig
 from sojourn.sandbox import Sandbox
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.permission import PermissionPolicy
+from sojourn.types.seal import Sealer
 
 
 @dataclass(frozen=True)
@@ -38,5 +39,7 @@ class WorkerOptions:
     """Folder for the files of sessions; ``None`` is ``sojourn/workspaces`` in the user's data folder."""
     cleaning_interval: timedelta = timedelta(minutes=1)
     """How often workspaces of sessions that are over are looked for."""
+    sealer: Sealer | None = None
+    """Opens the secrets of vaults; ``None`` takes the keys of ``SOJOURN_VAULT_KEYS``, once they are needed."""
     sandboxed: bool = False
     """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
