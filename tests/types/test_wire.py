@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, JsonValue, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 import sojourn.types
@@ -26,6 +26,7 @@ from sojourn.types.agent import (
     McpToolset,
 )
 from sojourn.types.converter import data_converter
+from sojourn.types.credential import InjectionLocation
 from sojourn.types.environment import CloudConfig, Packages, UnrestrictedNetwork
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
@@ -48,6 +49,9 @@ scalars: dict[object, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     object: json_values,
     datetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    AwareDatetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    # Secrets in a change are left off the wire.
+    SecretStr: st.none(),
     timedelta: st.timedeltas(min_value=timedelta(microseconds=1), max_value=timedelta(days=10_000)),
 }
 
@@ -154,6 +158,7 @@ SPECIAL[AgentDefinition] = st.builds(
     compaction=instances(Compaction),
     metadata=values(Metadata),
 )
+SPECIAL[InjectionLocation] = st.sampled_from([InjectionLocation(header=True), InjectionLocation(body=True)])
 SPECIAL[CloudConfig] = st.builds(CloudConfig, networking=instances(UnrestrictedNetwork), packages=instances(Packages))
 
 
