@@ -32,6 +32,7 @@ from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
 from sojourn.types.model import PROVIDERS, ModelRef, ModelSettings
 from sojourn.types.record import CallModelInput, Said, ToolCallPart
+from sojourn.types.resource import BranchCheckout, CommitCheckout, FileMount, RepositoryMount
 from sojourn.types.schedule import CronSchedule
 from sojourn.types.session import Owner, SessionInput, UpdateSessionInput
 from sojourn.types.wire import Metadata, Wire, parse
@@ -129,6 +130,19 @@ SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
     ),
     UnknownEvent: st.builds(UnknownEvent, type=st.text().map("later.{}".format)),
 }
+SPECIAL[BranchCheckout] = st.builds(BranchCheckout, name=st.sampled_from(["main", "feature/äöü", "v1.0"]))
+SPECIAL[FileMount] = st.builds(
+    FileMount,
+    file_id=st.just("file_1"),
+    mount_path=st.none() | st.sampled_from(["/workspace/a", "/mnt/session/uploads/ä b/c"]),
+)
+SPECIAL[RepositoryMount] = st.builds(
+    RepositoryMount,
+    url=st.just("https://github.com/acme/app"),
+    authorization_token=st.none() | st.just("gho_token"),
+    checkout=st.none() | instances(BranchCheckout) | instances(CommitCheckout),
+    mount_path=st.none() | st.just("/workspace/app"),
+)
 SPECIAL[AgentDefinition] = st.builds(
     AgentDefinition,
     name=st.text(min_size=1, max_size=20),
