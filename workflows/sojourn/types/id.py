@@ -19,6 +19,7 @@ SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
+WorkId = NewType("WorkId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -107,8 +108,8 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId) -> str:
-    """The Temporal workflow id of an agent, an environment or a session; of a deployment, the id of its schedule."""
+def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | WorkId) -> str:
+    """The Temporal workflow id of an agent, an environment, a session or a work item; or a schedule's id."""
     return f"{workspace}/{entity_id}"
 
 

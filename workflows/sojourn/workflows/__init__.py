@@ -11,6 +11,7 @@ from sojourn.workflows.environment import (
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
 from sojourn.workflows.session import SessionWorkflow
+from sojourn.workflows.work import WorkWorkflow
 
 ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
@@ -32,4 +33,5 @@ __all__ = [
     "VersionedEnvironmentWorkflow",
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
+    "WorkWorkflow",
 ]
