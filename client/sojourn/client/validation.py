@@ -14,7 +14,7 @@ from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
-from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
+from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage
 from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
@@ -52,9 +52,6 @@ def _check_event(event: UserEvent, *, path: str) -> None:
             raise InvalidRequestError(f"{path}.content: the message is empty; write some text", param=f"{path}.content")
     if isinstance(event, UserDefineOutcome):
         raise InvalidRequestError(f"{path}.type: outcomes are not supported yet; send a user.message", param=path)
-    if isinstance(event, UserToolResult):
-        text = "tool results are taken in self-hosted environments only; use user.custom_tool_result"
-        raise InvalidRequestError(f"{path}.type: {text}", param=path)
 
 
 def check_session_id(session_id: str) -> SessionId:

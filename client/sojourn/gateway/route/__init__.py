@@ -1,7 +1,7 @@
 """The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
 
 from sojourn.gateway.endpoint import Endpoint
-from sojourn.gateway.route import agent, deployment, environment, event, event_log, model, session, thread
+from sojourn.gateway.route import agent, deployment, environment, event, event_log, model, session, thread, work
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
@@ -12,6 +12,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *model.ENDPOINTS,
     *session.ENDPOINTS,
     *thread.ENDPOINTS,
+    *work.ENDPOINTS,
 )
 
 __all__ = ["ENDPOINTS"]

@@ -23,6 +23,7 @@ from sojourn.types import (
     UserInterrupt,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types import SystemMessage as StoredSystemMessage
 from sojourn.types.wire import Wire
@@ -139,6 +140,14 @@ class SendToolResult(_Sendable):
     tool_use_id: ToolUseId
     content: ResultContent | None = None
     is_error: bool | None = None
+
+    def stored(self) -> UserToolResult:
+        return UserToolResult(
+            id=self._event_id,
+            tool_use_id=self.tool_use_id,
+            content=self.content or (),
+            is_error=bool(self.is_error),
+        )
 
 
 class TextRubric(Wire):
