@@ -69,6 +69,7 @@ from sojourn.types.error import (
     EnvironmentInUseError,
     EnvironmentNameTakenError,
     EnvironmentNotFoundError,
+    HeartbeatRefusedError,
     InternalError,
     InvalidRequestError,
     KeyNotFoundError,
@@ -95,6 +96,7 @@ from sojourn.types.error import (
     TurnInterruptedError,
     VersionConflictError,
     WorkerUnavailableError,
+    WorkNotFoundError,
 )
 from sojourn.types.event import (
     AgentCustomToolUse,
@@ -267,6 +269,7 @@ __all__ = [
     "EventStart",
     "FileSource",
     "FunctionTool",
+    "HeartbeatRefusedError",
     "ImageBlock",
     "InternalError",
     "InvalidRequestError",
@@ -370,6 +373,7 @@ __all__ = [
     "UserToolResult",
     "VersionConflictError",
     "Wire",
+    "WorkNotFoundError",
     "WorkerUnavailableError",
     "data_converter",
     "new_event_id",

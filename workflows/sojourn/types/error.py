@@ -459,7 +459,7 @@ class WorkNotFoundError(NotFoundError):
     """There is no such work item in the environment."""
 
     def __init__(self, work_id: str) -> None:
-        super().__init__(f"no work {work_id!r} in the environment")
+        super().__init__(f"no work {work_id!r} in the environment", work_id=work_id)
         self.work_id = work_id
 
 
