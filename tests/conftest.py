@@ -42,6 +42,7 @@ from sojourn.types import (
     SojournError,
     text_of,
 )
+from sojourn.types.agent import ToolConfig
 from sojourn.types.name import AGENT_STATE_QUERY, STORE_KEY, STORE_MARK_KEY
 from sojourn.types.session import AgentState, SessionResult
 from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server
@@ -306,7 +307,7 @@ class Stage:
 
     async def agent(
         self,
-        *tools: str | FunctionTool | CustomTool,
+        *tools: str | ToolConfig,
         model: str = "scripted:play",
         name: str = "actor",
         policy: PermissionPolicy | None = None,

@@ -6,9 +6,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.types.chain import described_run
-from sojourn.types.described import attribute, is_open
+from sojourn.types.described import attribute, is_open, memo
+from sojourn.types.environment import EnvironmentMemo, SandboxConfig
 from sojourn.types.id import workflow_id
-from sojourn.types.name import CHECK_DEPLOYMENT_ACTIVITY, PAUSE_DEPLOYMENT_ACTIVITY, STATUS_ATTRIBUTE
+from sojourn.types.name import CHECK_DEPLOYMENT_ACTIVITY, ENVIRONMENT_MEMO, PAUSE_DEPLOYMENT_ACTIVITY, STATUS_ATTRIBUTE
 from sojourn.types.schedule import (
     CheckDeploymentInput,
     CheckDeploymentResult,
@@ -28,8 +29,11 @@ class DeploymentRuns:
 
     @activity.defn(name=CHECK_DEPLOYMENT_ACTIVITY)
     async def check_deployment(self, wanted: CheckDeploymentInput) -> CheckDeploymentResult:
-        """Look for the agent and the environment. Safe to retry: nothing is changed."""
-        return CheckDeploymentResult(error=await self._agent(wanted) or await self._environment(wanted))
+        """Look for the agent, the environment and the vaults. Safe to retry: nothing is changed."""
+        found = await self._environment(wanted)
+        missing = found if isinstance(found, RunError) else None
+        error = await self._agent(wanted) or missing or await self._vaults(wanted)
+        return CheckDeploymentResult(error=error, sandbox=None if isinstance(found, RunError) else found)
 
     @activity.defn(name=PAUSE_DEPLOYMENT_ACTIVITY)
     async def pause_deployment(self, wanted: PauseDeploymentInput) -> None:
@@ -59,7 +63,8 @@ class DeploymentRuns:
             )
         return None
 
-    async def _environment(self, wanted: CheckDeploymentInput) -> RunError | None:
+    async def _environment(self, wanted: CheckDeploymentInput) -> SandboxConfig | RunError | None:
+        """The environment's configuration as it is now, or why it cannot be used."""
         if wanted.environment_id is None:
             return None
         what = f"environment {wanted.environment_id!r}"
@@ -68,6 +73,19 @@ class DeploymentRuns:
             return RunError(type="environment_not_found_error", message=f"{what} does not exist; name another one")
         if attribute(info, STATUS_ATTRIBUTE) == "archived":
             return RunError(type="environment_archived_error", message=f"{what} is archived; name another one")
+        shown = await memo(self._client, info, ENVIRONMENT_MEMO, EnvironmentMemo)
+        return shown.environment.config if shown else None
+
+    async def _vaults(self, wanted: CheckDeploymentInput) -> RunError | None:
+        for vault_id in wanted.vault_ids:
+            info = await self._describe(workflow_id(wanted.workspace, vault_id))
+            if info is None:
+                text = f"vault {vault_id!r} does not exist; name another one"
+                return RunError(type="vault_not_found_error", message=text)
+            if attribute(info, STATUS_ATTRIBUTE) == "archived":
+                return RunError(
+                    type="vault_archived_error", message=f"vault {vault_id!r} is archived; name another one"
+                )
         return None
 
     async def _describe(self, id: str) -> WorkflowExecutionInfo | None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import threading
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +21,7 @@ from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Tool, ToolFailedError
-from sojourn.activities.workspace import WorkspaceLostError, Workspaces
+from sojourn.activities.workspace import WorkspaceInUse, WorkspaceLostError, Workspaces
 from sojourn.types.content import (
     ContentBlock,
     DocumentBlock,
@@ -27,7 +29,7 @@ from sojourn.types.content import (
     SearchResultBlock,
     TextBlock,
 )
-from sojourn.types.error import StoreUnavailableError
+from sojourn.types.error import SandboxError, StoreUnavailableError
 from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
 from sojourn.types.name import RUN_TOOL_ACTIVITY, WORKSPACE_LOST
@@ -79,8 +81,11 @@ class ToolCall:
                 log = self._logs.get(info.workflow_id or "")
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 with tool_call(log.start, record, call) as seen:
-                    context = await self._context(record, call, watch, log.start)
-                    result = await self._sealed(record, await self._run(record, call, watch, context, seen), seen)
+                    async with self._place(record, log.start) as workspace:
+                        context = self._context(record, call, watch, log.start, workspace)
+                        ran = await self._run(record, call, watch, context, seen)
+                        notices = (record.notice, workspace.notice() if workspace else "")
+                    result = await self._sealed(record, _noticed(ran, notices), seen)
                     seen.ended(result.outcome)
         except WorkspaceLostError as error:
             raise ApplicationError(
@@ -98,19 +103,32 @@ class ToolCall:
             log.remember_result(result)
         return result
 
-    async def _context(
-        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", start: SessionInput | None
+    @asynccontextmanager
+    async def _place(
+        self, record: RunToolInput, start: SessionInput | None
+    ) -> AsyncGenerator[WorkspaceInUse | None, None]:
+        """The workspace while the call runs, if it needs one."""
+        if not record.generation:
+            yield None
+            return
+        if self._workspaces is None or start is None:
+            raise WorkspaceLostError("this worker holds no workspaces")
+        workflow_id = activity.info().workflow_id or ""
+        async with self._workspaces.using(workflow_id, record.generation, start) as workspace:
+            yield workspace
+
+    def _context(
+        self,
+        record: RunToolInput,
+        call: ToolCallPart,
+        watch: "_Watch",
+        start: SessionInput | None,
+        workspace: WorkspaceInUse | None,
     ) -> ToolContext:
         info = activity.info()
-        workflow_id = info.workflow_id or ""
         entry = self._tools.of(start).get(record.name) if start and call.kind == "builtin" else None
-        workspace = None
-        if record.generation:
-            if self._workspaces is None:
-                raise WorkspaceLostError("this worker holds no workspaces")
-            workspace = await self._workspaces.get(workflow_id, record.generation)
         return ToolContext(
-            session_id=SessionId(workflow_id.rpartition("/")[2]),
+            session_id=SessionId((info.workflow_id or "").rpartition("/")[2]),
             tool_use_id=record.tool_use_id,
             attempt=info.attempt,
             options=entry.options if entry else None,
@@ -142,7 +160,7 @@ class ToolCall:
         if not done:
             watch.cancelled.set()
             return _result(record, _out_of_time(limit, found), "timed_out")
-        return _noticed(record, _told(record, running, seen))
+        return _told(record, running, seen)
 
     async def _sealed(self, record: RunToolInput, result: RunToolResult, seen: ToolObservation) -> RunToolResult:
         try:
@@ -200,19 +218,19 @@ def _told(record: RunToolInput, finished: asyncio.Task[Any], seen: ToolObservati
         return _converted(record, finished.result(), seen)
     except asyncio.CancelledError:
         return _result(record, "CancelledError: the tool cancelled itself", "error")
-    except ToolFailedError as error:
-        return _result(record, str(error), "error")
+    except (SandboxError, ToolFailedError) as error:
+        # Whole, as a result would be: what a failed command has written ends with what matters most.
+        return _result(record, str(error), "error", longest=None)
     except Exception as error:
         seen.raised(error)
         text = str(error) if isinstance(error, _ExitError) else f"{type(error).__name__}: {error}"
         return _result(record, text, "error")
 
 
-def _noticed(record: RunToolInput, result: RunToolResult) -> RunToolResult:
+def _noticed(result: RunToolResult, notices: Iterable[str]) -> RunToolResult:
     """The result after what the model is to know first."""
-    if not record.notice:
-        return result
-    return result.model_copy(update={"content": (TextBlock(text=record.notice), *result.content)})
+    blocks = tuple(TextBlock(text=notice) for notice in notices if notice)
+    return result.model_copy(update={"content": (*blocks, *result.content)}) if blocks else result
 
 
 def _converted(record: RunToolInput, value: object, seen: ToolObservation) -> RunToolResult:
@@ -237,9 +255,9 @@ def _content(value: object) -> tuple[ContentBlock, ...]:
     return (TextBlock(text=to_json(value).decode()),)
 
 
-def _result(record: RunToolInput, text: str, outcome: ToolOutcome) -> RunToolResult:
+def _result(record: RunToolInput, text: str, outcome: ToolOutcome, *, longest: int | None = 10_000) -> RunToolResult:
     return RunToolResult(
-        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:10_000])),), outcome=outcome
+        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:longest])),), outcome=outcome
     )
 
 

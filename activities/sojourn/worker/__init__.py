@@ -1,9 +1,10 @@
 """The composition root: workers, and the embedded server for development."""
 
 from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
+from sojourn.worker.option import WorkerOptions
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
 from sojourn.worker.telemetry import Telemetry, open_telemetry
-from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
+from sojourn.worker.worker import SojournWorker, ToolSource
 
 __all__ = [
     "EmbeddedServer",

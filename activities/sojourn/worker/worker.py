@@ -4,33 +4,42 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import temporalio.worker
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, WorkerDeploymentConfig
+from temporalio.worker import (
+    PollerBehavior,
+    PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
+    UnsandboxedWorkflowRunner,
+)
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from sojourn.activities.builtin import built_in_tools
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
 from sojourn.activities.model_step import ModelStep
+from sojourn.activities.placement import Placement
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
 from sojourn.testing.scripted import Script, ScriptedModel
-from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
-from sojourn.types.permission import PermissionPolicy
+from sojourn.types.workspace import sandbox_queue
+from sojourn.worker.option import WorkerOptions
 from sojourn.worker.router import ModelRouter
+from sojourn.worker.station import Station, open_station
 from sojourn.workflows import (
     ENTITIES,
     VERSIONED_ENTITIES,
+    CheckSandboxWorkflow,
     DeploymentRunWorkflow,
     ExportWorkflow,
     SessionWorkflow,
@@ -39,30 +48,6 @@ from sojourn.workflows import (
 logger = logging.getLogger("sojourn.worker")
 
 ToolSource = Tool | Function | ModuleType | str
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How a worker behaves. The defaults suit a laptop and a small server."""
-
-    task_queue: str = TASK_QUEUE
-    permissions: PermissionPolicy = field(default_factory=PermissionPolicy)
-    """Rules for all sessions that this worker serves, below those of agent and session."""
-    max_concurrent_activities: int = 500
-    """Model and tool calls at the same time. A waiting model call costs little more than its socket."""
-    max_concurrent_workflow_tasks: int = 100
-    max_cached_sessions: int = 1000
-    """Sessions whose workflow stays in memory (50 to 100 KB each); one that was dropped is replayed when it wakes."""
-    max_tool_threads: int = 64
-    """Sync tools at the same time."""
-    graceful_shutdown: timedelta = timedelta(seconds=10)
-    """How long running activities may go on after a stop; then they are cancelled and attempted elsewhere."""
-    identity: str | None = None
-    """How the worker shows in the Web UI; by default process id and host."""
-    deployment: WorkerDeploymentConfig | None = None
-    """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
-    sandboxed: bool = False
-    """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
 
 
 _RESTRICTIONS = SandboxRestrictions.default.with_passthrough_modules("pydantic", "pydantic_core", "sojourn.types")
@@ -79,6 +64,7 @@ class SojournWorker:
         tools: Iterable[ToolSource] = (),
         scripts: Mapping[str, Script] | None = None,
         options: WorkerOptions | None = None,
+        built_in: Toolbox | None = None,
     ) -> None:
         """Build the worker; nothing is polled before it is entered or run.
 
@@ -87,6 +73,7 @@ class SojournWorker:
             tools: Tools, functions, modules or import paths of modules.
             scripts: Scripted models by name, for agents with ``scripted:NAME``.
             options: Sizes and limits.
+            built_in: What is offered as the built-in tools; by default those of sojourn.
 
         Raises:
             InvalidRequestError: Tools cannot be imported or share a name.
@@ -96,32 +83,80 @@ class SojournWorker:
         self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
+        self._catalogue = Catalogue(self.tools, built_in if built_in is not None else built_in_tools())
+        self._station: Station | None = None
+        self._serving = AsyncExitStack()
+
+    @property
+    def own_queue(self) -> str:
+        """The task queue of this worker alone.
+
+        Raises:
+            RuntimeError: The worker has not been entered.
+        """
+        return self._entered.queue
+
+    @property
+    def sandbox(self) -> str | None:
+        """The name of the worker's sandbox, if it has one.
+
+        Raises:
+            RuntimeError: The worker has not been entered.
+        """
+        workspaces = self._entered.workspaces
+        return workspaces.equipment.sandbox.name if workspaces else None
+
+    @property
+    def _entered(self) -> Station:
+        if self._station is None:
+            raise RuntimeError("the worker has not been entered; use it as a context manager")
+        return self._station
+
+    def _workers(self, station: Station) -> list[temporalio.worker.Worker]:
+        """The worker of the shared task queue, and where there is a sandbox that of its own."""
+        client, options = self._client, self.options
         logs, envelope = SessionLogs(client), Envelope(client)
-        catalogue = Catalogue(self.tools)
-        step = ModelStep(
-            logs=logs, tools=catalogue, model=self._router, policy=self.options.permissions, envelope=envelope
-        )
-        compaction = ContextCompaction(logs=logs, tools=catalogue, model=self._router)
-        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope)
+        catalogue, router, workspaces = self._catalogue, self._router, station.workspaces
+        step = ModelStep(logs=logs, tools=catalogue, model=router, policy=options.permissions, envelope=envelope)
+        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, workspaces=workspaces)
         runs = DeploymentRuns(client)
-        self._worker = temporalio.worker.Worker(
+        placement = Placement(client, options.task_queue, workspaces, station.checkpoints)
+        shared = temporalio.worker.Worker(
             client,
             workflows=[
                 SessionWorkflow,
-                *(VERSIONED_ENTITIES if _versioned(self.options) else ENTITIES),
+                *(VERSIONED_ENTITIES if _versioned(options) else ENTITIES),
                 ExportWorkflow,
                 DeploymentRunWorkflow,
+                CheckSandboxWorkflow,
             ],
             activities=[
                 step.call_model,
                 call.run_tool,
-                compaction.compact_context,
+                ContextCompaction(logs=logs, tools=catalogue, model=router).compact_context,
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
+                placement.open_workspace,
+                placement.check_sandbox,
             ],
-            **_tuning(self.options),
+            **_tuning(options),
         )
+        if workspaces is None:
+            return [shared]
+        own = temporalio.worker.Worker(
+            client,
+            activities=[call.run_tool, placement.open_workspace, placement.checkpoint_workspace],
+            **_tuning_of_own(options, station.queue, pollers=PollerBehaviorAutoscaling(initial=2, maximum=20)),
+        )
+        with_sandbox = temporalio.worker.Worker(
+            client,
+            activities=[placement.open_workspace, placement.check_sandbox],
+            **_tuning_of_own(
+                options, sandbox_queue(options.task_queue), pollers=PollerBehaviorSimpleMaximum(maximum=1)
+            ),
+        )
+        return [own, with_sandbox, shared]
 
     async def run(self) -> None:
         """Serve until cancelled, then stop in order: no new work, running work for a while, connections.
@@ -135,8 +170,14 @@ class SojournWorker:
 
     async def __aenter__(self) -> Self:
         await require_store(self._client)
-        await self._worker.__aenter__()
-        logger.info("worker started; tools: %s", ", ".join(self.tools.names) or "none", extra=self._ids())
+        async with AsyncExitStack() as stack:
+            self._station = await stack.enter_async_context(open_station(self._client, self.options))
+            for worker in self._workers(self._station):
+                await worker.__aenter__()
+                stack.push_async_exit(worker)
+            self._serving = stack.pop_all()
+        names = ", ".join(self.tools.names) or "none"
+        logger.info("worker started; tools: %s; sandbox: %s", names, self.sandbox or "none", extra=self._ids())
         return self
 
     async def __aexit__(
@@ -145,7 +186,7 @@ class SojournWorker:
         grace = self.options.graceful_shutdown.total_seconds()
         logger.info("worker draining; running work gets %g s", grace, extra=self._ids())
         try:
-            await self._worker.__aexit__(kind, error, trace)
+            await self._serving.__aexit__(kind, error, trace)
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -154,6 +195,19 @@ class SojournWorker:
 
     def _ids(self) -> dict[str, str]:
         return {"task_queue": self.options.task_queue}
+
+
+def _tuning_of_own(options: WorkerOptions, queue: str, *, pollers: PollerBehavior) -> dict[str, Any]:
+    """The same for queues of activities that are never versioned (temporal.md, pitfall 25)."""
+    kept = (
+        "identity",
+        "max_concurrent_activities",
+        "graceful_shutdown_timeout",
+        "max_heartbeat_throttle_interval",
+        "default_heartbeat_throttle_interval",
+    )
+    tuning = _tuning(options)
+    return {name: tuning[name] for name in kept} | {"task_queue": queue, "activity_task_poller_behavior": pollers}
 
 
 def _versioned(options: WorkerOptions) -> bool:

@@ -9,13 +9,15 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from sojourn.client.file import now
 from sojourn.client.listing import MAX_LIMIT, list_workflows, quote
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import described_run, is_missing, run_start
 from sojourn.types.described import attribute
 from sojourn.types.error import CheckpointError, InternalError, InvalidRequestError
 from sojourn.types.export import ExportState
-from sojourn.types.id import export_workflow_id
+from sojourn.types.file_store import FileStore
+from sojourn.types.id import SessionId, export_workflow_id
 from sojourn.types.name import EXPORT_ATTRIBUTE
 from sojourn.types.session import Owner
 from sojourn.types.store import STORE_VARIABLE
@@ -160,7 +162,10 @@ class Deletion:
     async def _clear_store(self) -> None:
         if self._archive is None:
             return
+        files = FileStore(self._archive.store, clock=now)
         for _ in range(3):
+            # First, because the session's folder says which files are the session's.
+            await files.forget_session(self._owner.workspace, SessionId(self._session_id))
             await self._archive.delete(self._workflow_id)
             if await self._archive.is_gone(self._workflow_id):
                 return

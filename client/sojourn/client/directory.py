@@ -95,11 +95,11 @@ class EnvironmentRegistry:
             workspace=workspace, include_archived=include_archived, limit=limit, cursor=page
         )
 
-    async def _admitted(self, environment: EnvironmentLike | None, owner: Owner) -> EnvironmentId | None:
+    async def _admitted(self, environment: EnvironmentLike | None, owner: Owner) -> Environment | None:
         """The environment, if a session may begin in it now; see `EnvironmentStore.admit`."""
         if environment is None:
             return None
-        return (await self._environments.admit(_id(environment), workspace=owner.workspace)).id
+        return await self._environments.admit(_id(environment), workspace=owner.workspace)
 
     def _workspace(self, owner: Owner | None) -> str:
         return (owner or self.owner).workspace

@@ -5,23 +5,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import (
-    CountWorkflowExecutionsRequest,
-    DeleteWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest,
-)
+from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
-from temporalio.service import RPCError
 
 from sojourn.client.claim import NameClaims
 from sojourn.client.failure import translated
-from sojourn.client.listing import MAX_LIMIT, Page, condition, list_workflows
+from sojourn.client.listing import Page, condition, list_workflows
+from sojourn.client.removal import remove_workflow
 from sojourn.client.update import execute_update
 from sojourn.client.validation import check_environment_id, check_readable, check_sandbox
-from sojourn.types.chain import described_run, is_missing
+from sojourn.types.chain import described_run
 from sojourn.types.described import is_open, memo
 from sojourn.types.environment import (
     Environment,
@@ -209,7 +204,7 @@ class EnvironmentStore:
             await self._execute(environment_id, workspace, HOLD_ENVIRONMENT_UPDATE, False, result=None)
             raise EnvironmentInUseError(environment_id, sessions=sessions)
         environment = await self.get(environment_id, workspace=workspace)
-        await self._remove(workflow_id(workspace, environment_id))
+        await remove_workflow(self._client, workflow_id(workspace, environment_id))
         await self._names.release(environment.name, environment_id, workspace=workspace)
 
     async def page(
@@ -270,29 +265,3 @@ class EnvironmentStore:
         )
         with translated(self._address):
             return (await self._client.workflow_service.count_workflow_executions(request, retry=True)).count
-
-    async def _remove(self, workflow_id: str) -> None:
-        """End it, so that nobody finds it from now on, and have the server forget all its runs in its own time."""
-        service, namespace = self._client.workflow_service, self._client.namespace
-        terminate = TerminateWorkflowExecutionRequest(
-            namespace=namespace,
-            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
-            reason="deleted",
-            identity=self._client.identity,
-        )
-        with translated(self._address):
-            runs, _ = await list_workflows(
-                self._client, condition({"WorkflowId": workflow_id}), limit=MAX_LIMIT, page=None
-            )
-            try:
-                await service.terminate_workflow_execution(terminate, retry=True)
-            except RPCError as error:
-                if not is_missing(error):
-                    raise
-            for execution in (WorkflowExecution(workflow_id=workflow_id), *(run.execution for run in runs)):
-                request = DeleteWorkflowExecutionRequest(namespace=namespace, workflow_execution=execution)
-                try:
-                    await service.delete_workflow_execution(request, retry=True)
-                except RPCError as error:
-                    if not is_missing(error):
-                        raise

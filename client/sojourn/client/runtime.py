@@ -17,28 +17,35 @@ from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
+from sojourn.client.file import files_of
 from sojourn.client.handle import SessionHandle
 from sojourn.client.log import Follower, SessionLogs
 from sojourn.client.outcome import TurnWatch
 from sojourn.client.poll import LONG_POLLS, PollBudget
-from sojourn.client.reading import Session, SessionReads
+from sojourn.client.reading import Session
 from sojourn.client.registry import Agent
+from sojourn.client.resource import ResourceStore
+from sojourn.client.resource_registry import ResourceRegistry
 from sojourn.client.schedule import ScheduleStore
 from sojourn.client.schedule_registry import ScheduleRegistry
 from sojourn.client.session import LogEnd, SessionStore
 from sojourn.client.situation import look
 from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
+from sojourn.client.vault import VaultStore
+from sojourn.client.vault_registry import VaultRegistry
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
 from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
+from sojourn.types.resource import ResourceMount
+from sojourn.types.seal import Sealer
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -53,7 +60,7 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 
-class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
+class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, VaultRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -61,7 +68,13 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
     """
 
     def __init__(
-        self, client: Client, *, owner: Owner | None = None, task_queue: str = TASK_QUEUE, long_polls: int = LONG_POLLS
+        self,
+        client: Client,
+        *,
+        owner: Owner | None = None,
+        task_queue: str = TASK_QUEUE,
+        long_polls: int = LONG_POLLS,
+        sealer: Sealer | None = None,
     ) -> None:
         """Use a Temporal client that is connected with `sojourn.types.data_converter`.
 
@@ -70,6 +83,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             owner: Who owns what is made without naming an owner.
             task_queue: Where the workers are.
             long_polls: Long polls this process may hold; keep all processes together under the server's limit.
+            sealer: Seals the secrets of credentials; by default with the keys of ``SOJOURN_VAULT_KEYS``.
         """
         sessions = SessionStore(client, task_queue=task_queue)
         super().__init__(client, owner=owner or Owner(), task_queue=task_queue, sessions=sessions)
@@ -77,8 +91,15 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._environments = EnvironmentStore(client, task_queue=task_queue)
+        self._files = files_of(client)
+        self._resources = ResourceStore(client, sessions, sealer=sealer)
+        self._vaults = VaultStore(client, task_queue=task_queue, sealer=sealer)
         self._schedules = ScheduleStore(
-            client, agents=self._agents, environments=self._environments, task_queue=task_queue
+            client,
+            agents=self._agents,
+            environments=self._environments,
+            vaults=self._vaults,
+            task_queue=task_queue,
         )
         self._runs = RunStore(client, task_queue=task_queue)
         self._logs = SessionLogs(client, PollBudget(long_polls))
@@ -180,31 +201,39 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         environment_id: EnvironmentId | str | None = None,
         deployment_id: DeploymentId | str | None = None,
         budget: Budget | None = None,
+        vault_ids: Sequence[VaultId | str] = (),
+        resources: Sequence[ResourceMount] = (),
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
         Args:
             agent: Which agent.
             owner: To whom the session belongs; by default the agent handle's or the runtime's.
-            environment: Where tools run. A worker without a sandbox refuses anything but the empty one.
+            environment: Variables and working directory of its sandbox.
             permissions: Rules of this session; they beat the agent's.
             title: For people.
             metadata: Up to 16 pairs of strings.
             session_id: An id of your own, to start at most one session for something.
             initial_events: Sent with the start, in one call.
             roll_over: When a run of the workflow gives way to the next.
-            environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
+            environment_id: The environment it runs in: what its sandbox may reach, and what is installed there. Without
+                one it has no network.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
+            vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
+            resources: Files and repositories to mount into its workspace, up to 500.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
             AgentNotFoundError: There is no such agent in the workspace.
             EnvironmentArchivedError: It takes no new sessions.
             EnvironmentNotFoundError: There is no such environment in the workspace.
+            FileStoreMissingError: There are resources, and this process has no object store.
             InvalidRequestError: The definition or the environment needs what no worker has; or there is a budget and no
-                known price of the model (``code`` is ``model_not_budgetable``).
+                known price of the model (``code`` is ``model_not_budgetable``); or a resource cannot be mounted.
             SessionExistsError: The id is taken.
+            VaultArchivedError: A vault takes no new sessions.
+            VaultNotFoundError: A vault is not in the workspace.
         """
         agent_id, agent_owner = self._agent(agent, None)
         owner = owner or agent_owner
@@ -212,22 +241,26 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         version = pinned or await self._agents.get(agent_id, workspace=owner.workspace)
         if version.archived_at is not None:
             raise AgentArchivedError(agent_id)
-        if environment_id is not None:
-            await self._environments.admit(EnvironmentId(environment_id), workspace=owner.workspace)
-        started = await self._sessions.start(
-            version,
-            owner=owner,
-            environment=environment or EnvironmentConfig(),
-            permissions=permissions or PermissionPolicy(),
-            title=title,
-            metadata=metadata or {},
-            session_id=check_session_id(session_id) if session_id is not None else None,
-            initial_events=initial_events,
-            roll_over=roll_over or RollOver(),
-            environment_id=await self._admitted(environment_id, owner),
-            deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
-            budget=budget,
-        )
+        admitted = await self._admitted(environment_id, owner)
+        chosen = check_session_id(session_id) if session_id is not None else None
+        async with self._resources.mounting(resources, owner=owner, session_id=chosen) as mounted:
+            started = await self._sessions.start(
+                version,
+                owner=owner,
+                environment=environment or EnvironmentConfig(),
+                permissions=permissions or PermissionPolicy(),
+                title=title,
+                metadata=metadata or {},
+                session_id=mounted.session_id,
+                initial_events=initial_events,
+                roll_over=roll_over or RollOver(),
+                environment_id=admitted.id if admitted else None,
+                sandbox=admitted.config if admitted else None,
+                deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
+                budget=budget,
+                vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
+                resources=mounted.resources,
+            )
         return SessionHandle(self, started, owner)
 
     def session(self, session_id: SessionId | str, *, owner: Owner | None = None) -> SessionHandle:

@@ -16,6 +16,7 @@ from sojourn.client.environment import EnvironmentStore
 from sojourn.client.failure import translated
 from sojourn.client.listing import ALWAYS, CreatedRange, Page, check_limit, condition
 from sojourn.client.validation import check_budget, check_definition, check_events, check_readable
+from sojourn.client.vault import VaultStore
 from sojourn.types.agent import AgentVersion
 from sojourn.types.error import (
     AgentArchivedError,
@@ -80,10 +81,19 @@ class _Entry:
 class ScheduleStore:
     """Reads and writes deployments. Needs no worker."""
 
-    def __init__(self, client: Client, *, agents: AgentStore, environments: EnvironmentStore, task_queue: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        agents: AgentStore,
+        environments: EnvironmentStore,
+        vaults: VaultStore,
+        task_queue: str,
+    ) -> None:
         self._client = client
         self._agents = agents
         self._environments = environments
+        self._vaults = vaults
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
 
@@ -94,6 +104,7 @@ class ScheduleStore:
         agent = await self._agent(definition.agent, owner)
         if definition.environment_id is not None:
             await self._environments.admit(definition.environment_id, workspace=owner.workspace)
+        await self._vaults.admit(definition.vault_ids, workspace=owner.workspace)
         await check_budget(agent.definition, definition.budget)
         now = datetime.now(UTC)
         stored = StoredDeployment(
@@ -105,6 +116,7 @@ class ScheduleStore:
             initial_events=_checked(definition.initial_events),
             schedule=definition.schedule,
             budget=definition.budget,
+            vault_ids=definition.vault_ids,
             description=definition.description or None,
             metadata=definition.metadata,
             created_at=now,
@@ -134,6 +146,8 @@ class ScheduleStore:
         agent = await self._agent(change.agent, owner) if change.agent is not None else None
         if change.environment_id is not None:
             await self._environments.admit(change.environment_id, workspace=owner.workspace)
+        if change.vault_ids is not None:
+            await self._vaults.admit(change.vault_ids, workspace=owner.workspace)
         if change.initial_events is not None:
             change = change.model_copy(update={"initial_events": _checked(change.initial_events)})
         wanted = change.applied((await self._read(deployment_id, owner)).stored, agent)

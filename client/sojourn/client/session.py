@@ -22,13 +22,16 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.client.answer import OpenCalls, answers
 from sojourn.client.archived import FIRST_ARCHIVED_PAGE, ArchivedSessions, SessionFilter, is_archived_page
+from sojourn.client.attachment import check_attached, check_hosted
 from sojourn.client.deletion import Deletion
 from sojourn.client.export import PATIENCE as EXPORT_PATIENCE
 from sojourn.client.export import export_by_hand
 from sojourn.client.failure import translated
+from sojourn.client.file import files_of
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
+from sojourn.client.sandbox import SandboxCheck
 from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
 from sojourn.client.start import fixed_events, start_mark
@@ -47,6 +50,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.archive import archive_of
 from sojourn.types.chain import ChainReader
 from sojourn.types.described import attribute, memo, session_info, session_status
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.error import (
     CheckpointError,
     InvalidRequestError,
@@ -62,7 +66,7 @@ from sojourn.types.error import (
 )
 from sojourn.types.event import UserEvent
 from sojourn.types.export import ExportResult
-from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, new_session_id, workflow_id
+from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId, new_session_id, workflow_id
 from sojourn.types.name import (
     ARCHIVE_UPDATE,
     QUEUED_MEMO,
@@ -71,9 +75,11 @@ from sojourn.types.name import (
     USER_ATTRIBUTE,
     USER_EVENTS_SIGNAL,
 )
+from sojourn.types.need import needs_of
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.record import UserEvents
+from sojourn.types.resource import Resource
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -136,8 +142,10 @@ class SessionStore:
         # The value is the run that a session was started with here, until it has been followed once.
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._loads = SessionLoads()
+        self._files = files_of(client)
         self._agents = RunningAgents(client)
         self._spending = Spending(client)
+        self._sandboxes = SandboxCheck(client, task_queue=task_queue)
         self._ordering = Ordering(client, self._archived)
 
     async def start(
@@ -153,13 +161,17 @@ class SessionStore:
         initial_events: Sequence[UserEvent],
         roll_over: RollOver,
         environment_id: EnvironmentId | None = None,
+        sandbox: SandboxConfig | None = None,
         deployment_id: DeploymentId | None = None,
         budget: Budget | None = None,
+        vault_ids: tuple[VaultId, ...] = (),
+        resources: tuple[Resource, ...] = (),
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
         check_environment(environment)
         await check_budget(agent.definition, budget)
+        await self._sandboxes.require(needs_of(agent.definition.tools, environment, sandbox))
         events = check_events(initial_events if session_id is None else fixed_events(session_id, initial_events))
         try:
             input = SessionInput(
@@ -168,8 +180,11 @@ class SessionStore:
                 agent=agent.model_copy(update={"created_at": None, "archived_at": None}),
                 environment=environment,
                 environment_id=environment_id,
+                sandbox=sandbox,
                 deployment_id=deployment_id,
                 budget=budget,
+                vault_ids=vault_ids,
+                resources=resources,
                 permissions=permissions,
                 title=title,
                 metadata=dict(metadata),
@@ -177,6 +192,8 @@ class SessionStore:
             )
         except ValidationError as error:
             raise InvalidRequestError.from_validation(error) from None
+        check_hosted(input.sandbox, resources)
+        await check_attached(self._files, events, owner, path="initial_events")
         await check_readable(self._client, input)
         # The server would take the id again, once it has forgotten the session.
         if session_id and self._archived and await self._archived.has(session_id, owner.workspace):
@@ -254,9 +271,9 @@ class SessionStore:
         located = await self.locate(session_id, owner)
         info, run_id = located.described, located.run_id
         with translated(self._address, missing=SessionNotFoundError(session_id)):
-            agent = await self._agents.of(located.workflow_id, run_id)
+            running = await self._agents.of(located.workflow_id, run_id)
         first_run_id = info.first_run_id if isinstance(info, WorkflowExecutionInfo) else run_id
-        return LogEnd(first_run_id, run_id, located.history_length, located.status, agent)
+        return LogEnd(first_run_id, run_id, located.history_length, located.status, running.agent)
 
     async def locate(self, session_id: SessionId, owner: Owner) -> Located:
         """Find a session of this owner.
@@ -309,6 +326,7 @@ class SessionStore:
         """
         id = workflow_id(owner.workspace, session_id)
         checked = check_events(events)
+        await check_attached(self._files, checked, owner)
         if (id, owner.user) not in self._known or self._spending.concerns(id, checked):
             located = await self.locate(session_id, owner)
             if self._spending.concerns(id, checked):
@@ -459,8 +477,9 @@ class SessionStore:
 
     async def _snapshot(self, info: SessionInfo, run_id: str) -> SessionSnapshot:
         with translated(self._address, missing=SessionNotFoundError(info.id)):
-            agent = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
-        return SessionSnapshot(info=info, agent=agent)
+            running = await self._agents.of(workflow_id(info.owner.workspace, info.id), run_id)
+        resources = running.resources if info.resources is None else info.resources
+        return SessionSnapshot(info=info, agent=running.agent, vault_ids=running.vault_ids, resources=resources)
 
     async def page(self, wanted: SessionFilter, *, limit: int, cursor: str | None) -> Page[SessionInfo]:
         """Sessions of a workspace, newest first; after those that the server has, those that only the archive has."""

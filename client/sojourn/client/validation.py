@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -10,20 +11,31 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from sojourn.types.account import Budget
-from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
+from sojourn.types.agent import AgentDefinition, McpToolset
 from sojourn.types.content import TextBlock
-from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
+from sojourn.types.environment import SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage
-from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, new_event_id
+from sojourn.types.id import (
+    AgentId,
+    CredentialId,
+    DeploymentId,
+    DeploymentRunId,
+    EnvironmentId,
+    SessionId,
+    VaultId,
+    new_event_id,
+)
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
 from sojourn.types.session import EnvironmentConfig
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_OTHERS = ("agent_", "drun_", "env_")
+_OTHERS = ("agent_", "drun_", "env_", "vlt_")
 """How the ids of what else a workspace holds begin."""
 _ENVIRONMENT_ID = re.compile(r"env_[A-Za-z0-9]{1,64}")
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 
 MAX_EVENTS = 1000
 """Events of one call: together they are one record of history."""
@@ -91,6 +103,16 @@ def check_run_id(run_id: str) -> DeploymentRunId:
     return DeploymentRunId(_check_id(run_id, "drun_", "run_id"))
 
 
+def check_vault_id(vault_id: str) -> VaultId:
+    """The same for a vault."""
+    return VaultId(_check_id(vault_id, "vlt_", "vault_id"))
+
+
+def check_credential_id(credential_id: str) -> CredentialId:
+    """The same for a credential."""
+    return CredentialId(_check_id(credential_id, "vcrd_", "credential_id"))
+
+
 def _check_id(id: str, prefix: str, param: str) -> str:
     if not re.fullmatch(rf"{prefix}[A-Za-z0-9]{{1,64}}", id):
         text = f"{param} {id!r}: write {prefix!r} and up to 64 letters or digits; leave it out to get one"
@@ -104,8 +126,6 @@ def check_definition(definition: AgentDefinition) -> None:
     Raises:
         InvalidRequestError: Names the field.
     """
-    if any(isinstance(tool, AgentToolset) for tool in definition.tools):
-        raise InvalidRequestError("tools: the built-in toolset needs a sandbox, which no worker has yet", param="tools")
     if definition.mcp_servers or any(isinstance(tool, McpToolset) for tool in definition.tools):
         raise InvalidRequestError("mcp_servers: not supported yet; leave them out", param="mcp_servers")
     if definition.skills:
@@ -125,17 +145,26 @@ async def check_budget(definition: AgentDefinition, budget: Budget | None) -> No
 
 
 def check_environment(environment: EnvironmentConfig) -> None:
-    """Refuse an environment that needs a sandbox, because no worker has one.
+    """Refuse variables that no program could get, and a working directory that the agent could not write to.
 
     Raises:
         InvalidRequestError: Names the field.
     """
-    for name in ("env_vars", "working_dir"):
-        if getattr(environment, name):
-            raise InvalidRequestError(
-                f"environment.{name}: needs a sandbox, which no worker has yet; leave it out",
-                param=f"environment.{name}",
+    for name, value in environment.env_vars.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            text = (
+                f"{name[:80]!r} is no variable; letters, digits and '_', not beginning with a digit, and no NUL in it"
             )
+            raise InvalidRequestError(f"environment.env_vars: {text}", param="environment.env_vars")
+    if environment.working_dir is not None and not _is_working_dir(environment.working_dir):
+        text = f"{environment.working_dir[:80]!r}: a path below /workspace, /home/agent or /mnt/session/outputs"
+        raise InvalidRequestError(f"environment.working_dir: {text}, without '..'", param="environment.working_dir")
+
+
+def _is_working_dir(path: str) -> bool:
+    parts = PurePosixPath("/workspace") / path
+    inside = any(parts.is_relative_to(root) for root in ("/workspace", "/home/agent", "/mnt/session/outputs"))
+    return inside and ".." not in parts.parts and path.isprintable() and 0 < len(path) <= 1024
 
 
 def check_environment_id(environment_id: str) -> EnvironmentId:
@@ -151,24 +180,17 @@ def check_environment_id(environment_id: str) -> EnvironmentId:
 
 
 def check_sandbox(environment_id: EnvironmentId, config: SandboxConfig) -> None:
-    """Refuse a session in an environment that wants what no worker has, rather than ignore what it wants.
+    """Refuse a session in an environment of a kind that is not there yet. What it wants of workers they are asked for.
 
     Raises:
         InvalidRequestError: Names the field.
     """
     if isinstance(config, SelfHostedConfig):
-        wanted, field = "self-hosted sandboxes are", "type"
-    elif config.packages.count:
-        wanted, field = "packages are", "packages"
-    elif isinstance(config.networking, LimitedNetwork):
-        wanted, field = "limited networking is", "networking"
-    else:
-        return
-    raise InvalidRequestError(
-        f"environment_id: {wanted} not supported yet, and environment {environment_id!r} asks for it in"
-        f" config.{field}; use one that asks for nothing",
-        param="environment_id",
-    )
+        raise InvalidRequestError(
+            f"environment_id: self-hosted sandboxes are not supported yet, and environment {environment_id!r} asks for"
+            " one in config.type; use another environment",
+            param="environment_id",
+        )
 
 
 async def check_size(client: Client, value: object) -> list[Payload]:

@@ -18,6 +18,7 @@ from sojourn.gateway.recent import RecentRequests
 from sojourn.gateway.sse import OpenStreams
 from sojourn.gateway.wire.model import ModelNames
 from sojourn.types import ModelRef, Owner
+from sojourn.types.file import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     from sojourn.client import AgentRuntime
@@ -35,6 +36,9 @@ class GatewayOptions:
     """How a gateway behaves."""
 
     max_body_bytes: int = MAX_BODY_BYTES
+    """Of everything but uploads."""
+    max_file_bytes: int = MAX_FILE_BYTES
+    """Of one upload."""
     ping: timedelta = timedelta(seconds=10)
     """How often an open stream shows that it lives; proxies cut silent ones after 16 to 60 s."""
     ui_url: str | None = None
@@ -108,6 +112,8 @@ class Endpoint:
         query: Shape of the query; unknown parameters are ignored, because old SDKs add ``beta=true`` to every call.
         reply: Shape of the answer; ``None`` for a stream.
         for_workers: Whether the key of a self-hosted environment opens it too, for its own queue and sessions.
+        form: Shape of a body that is a form, which the handler reads itself.
+        binary: Whether the answer is a file.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -120,3 +126,5 @@ class Endpoint:
     query: type[BaseModel] | None = None
     reply: type[BaseModel] | None = None
     for_workers: bool = False
+    form: type[BaseModel] | None = None
+    binary: bool = False

@@ -25,6 +25,8 @@ from sojourn.types.error import (
     ToolCallNotFoundError,
     ToolCallSettledError,
 )
+from sojourn.types.file_error import FileTooLargeError
+from sojourn.types.vault_error import CredentialArchivedError, SecretError, VaultArchivedError
 
 _TYPES = {
     400: "invalid_request_error",
@@ -43,6 +45,7 @@ _TYPES = {
 # repeats a 409 twice, and none of these gets better by that.
 _WRONG_NOW = (
     AgentArchivedError,
+    CredentialArchivedError,
     DeploymentArchivedError,
     EnvironmentArchivedError,
     HeartbeatRefusedError,
@@ -50,14 +53,15 @@ _WRONG_NOW = (
     SessionStateError,
     ToolCallNotFoundError,
     ToolCallSettledError,
+    VaultArchivedError,
 )
 
 # Broken, and will be until somebody mends it.
-_LASTING = (CheckpointError, ServerNotReadyError)
+_LASTING = (CheckpointError, SecretError, ServerNotReadyError)
 
 # The first match counts. What is not here is broken on our side, and may be mended by the time it is tried again.
 _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], ...] = (
-    (PayloadTooLargeError, 413),
+    ((PayloadTooLargeError, FileTooLargeError), 413),
     (SessionBusyError, 429),
     ((InvalidRequestError, *_WRONG_NOW), 400),
     (NotFoundError, 404),

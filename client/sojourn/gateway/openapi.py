@@ -12,6 +12,8 @@ from sojourn.gateway.endpoint import Endpoint
 
 _REFERENCE = "#/components/schemas/{model}"
 
+_TEXT = {"type": "string"}
+
 _ERROR = {
     "type": "object",
     "required": ["type", "error", "request_id"],
@@ -34,7 +36,7 @@ _ERROR = {
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     bodies: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (each.body, "validation") for each in endpoints if each.body
+        (shape, "validation") for each in endpoints if (shape := each.body or each.form)
     ]
     replies: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (each.reply, "serialization") for each in endpoints if each.reply
@@ -42,7 +44,8 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     names, schemas = models_json_schema([*bodies, *replies], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for each in endpoints:
-        body = names[each.body, "validation"] if each.body else None
+        shape = each.body or each.form
+        body = names[shape, "validation"] if shape else None
         reply = names[each.reply, "serialization"] if each.reply else None
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, body, reply)
     return {
@@ -61,9 +64,9 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, body: Any, reply: Any) -> dict[str, Any]:
-    content = (
-        {"application/json": {"schema": reply}} if reply else {"text/event-stream": {"schema": {"type": "string"}}}
-    )
+    other = ("*/*", {"type": "string", "format": "binary"}) if endpoint.binary else ("text/event-stream", _TEXT)
+    media_type, schema = ("application/json", reply) if reply else other
+    content = {media_type: {"schema": schema}}
     error = {
         "description": "Refused.",
         "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Error")}}},
@@ -76,7 +79,8 @@ def _operation(endpoint: Endpoint, body: Any, reply: Any) -> dict[str, Any]:
         "responses": {"200": {"description": "Done.", "content": content}, "4XX": error, "5XX": error},
     }
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        media_type = "multipart/form-data" if endpoint.form else "application/json"
+        operation["requestBody"] = {"required": True, "content": {media_type: {"schema": body}}}
     return operation
 
 

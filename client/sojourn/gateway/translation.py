@@ -20,6 +20,11 @@ ERROR_TYPES = frozenset(
         "billing_error",
         "tool_use_limit_reached_error",
         "compaction_limit_reached_error",
+        "repository_authentication_error",
+        "repository_forbidden_error",
+        "repository_not_found_error",
+        "repository_checkout_error",
+        "repository_clone_error",
     }
 )
 """Those of the contract that a session of ours can have."""
@@ -168,4 +173,5 @@ def _error(error: ErrorDetail) -> wire.ErrorDetail:
         message=error.message,
         retry_status=wire.RetryStatus(type=error.retry_status.type),
         event_ids=error.event_ids,
+        repository_url=error.repository_url,
     )

@@ -9,7 +9,7 @@ the server, so the two sources cannot disagree.
     index/<workspace>/<key>-<session id>.json                the same as session.json, the latest end first
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Generic, Literal, TypeVar
@@ -19,7 +19,7 @@ from temporalio.client import Client
 
 from sojourn.types.error import CheckpointError
 from sojourn.types.history import RunDecoder, Stored, cursor_at
-from sojourn.types.payload import session_folder, store_of
+from sojourn.types.payload import checkpoint_folder, session_folder, store_of
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
@@ -236,9 +236,11 @@ class Archive:
         await self.store.delete(*[path async for path in self.store.paths(folder) if path != note])
         await self.store.delete(note)
 
-    async def delete_runs(self, workflow_id: str, run_ids: Iterable[str]) -> None:
-        """Remove runs, and nothing else: the id belongs to another session now."""
+    async def delete_runs(self, workflow_id: str, run_ids: Sequence[str]) -> None:
+        """Remove runs and their stored workspaces, and nothing else: the id belongs to another session now."""
         paths = [segment_path(workflow_id, run_id) for run_id in run_ids]
+        for run_id in run_ids:
+            await self.store.delete_folder(checkpoint_folder(workflow_id, run_id))
         await self.store.delete(*paths, f"{session_folder(workflow_id)}/{_DELETING}")
 
     async def is_gone(self, workflow_id: str) -> bool:

@@ -86,3 +86,21 @@ ContentBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | SearchResultBl
 def text_of(content: tuple[ContentBlock, ...] | list[ContentBlock]) -> str:
     """The text blocks, joined by newlines."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
+
+
+IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+"""What models see."""
+
+_TEXTS = ("application/json", "application/xml", "application/x-ndjson", "application/yaml")
+
+
+def is_text(mime_type: str) -> bool:
+    """Whether models are shown a file of this type as text."""
+    return mime_type.startswith("text/") or mime_type in _TEXTS
+
+
+def fits(block: ImageBlock | DocumentBlock, mime_type: str) -> bool:
+    """Whether a file of this type can stand in the block."""
+    if isinstance(block, ImageBlock):
+        return mime_type in IMAGES
+    return mime_type == "application/pdf" or is_text(mime_type)

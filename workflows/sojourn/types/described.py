@@ -21,11 +21,13 @@ from sojourn.types.name import (
     ENVIRONMENT_ATTRIBUTE,
     METADATA_MEMO,
     NO_STOP_REASON,
+    RESOURCES_MEMO,
     STATUS_ATTRIBUTE,
     STOP_REASON_ATTRIBUTE,
     TITLE_MEMO,
     USER_ATTRIBUTE,
 )
+from sojourn.types.resource import ResourceList
 from sojourn.types.session import Owner, SessionInfo, SessionStatus
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ async def session_info(client: Client, info: WorkflowExecutionInfo) -> SessionIn
     environment, deployment = attribute(info, ENVIRONMENT_ATTRIBUTE), attribute(info, DEPLOYMENT_ATTRIBUTE)
     account = await memo(client, info, ACCOUNT_MEMO, SessionAccount) or SessionAccount()
     created = await created_at(client, info)
+    resources = await memo(client, info, RESOURCES_MEMO, ResourceList)
     return SessionInfo(
         id=SessionId(session_id),
         owner=Owner(workspace, attribute(info, USER_ATTRIBUTE) or "default"),
@@ -109,4 +112,5 @@ async def session_info(client: Client, info: WorkflowExecutionInfo) -> SessionIn
         environment_id=EnvironmentId(environment) if environment else None,
         deployment_id=DeploymentId(deployment) if deployment else None,
         account=account,
+        resources=resources.data if resources else None,
     )

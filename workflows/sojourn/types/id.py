@@ -1,8 +1,8 @@
 """Identifiers that travel, and how they are made.
 
-Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``sesn_``, ``sevt_``; API keys have ``key_``. The rest is
-hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a position (`derived_event_id`) are uuid5, so
-every reader finds the same one.
+Prefixes are those of Managed Agents: ``agent_``, ``env_``, ``file_``, ``sesn_``, ``sesrsc_``, ``sevt_``, ``vlt_``,
+``vcrd_``; API keys have ``key_``. The rest is hexadecimal; new ids are uuid7, so they sort by time. Ids derived from a
+position (`derived_event_id`) are uuid5, so every reader finds the same one.
 """
 
 import hashlib
@@ -20,6 +20,10 @@ EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
 WorkId = NewType("WorkId", str)
+FileId = NewType("FileId", str)
+ResourceId = NewType("ResourceId", str)
+VaultId = NewType("VaultId", str)
+CredentialId = NewType("CredentialId", str)
 
 _NAMESPACE = UUID("5a6f6a6f-7572-5e00-8000-736f6a6f7572")
 
@@ -57,6 +61,26 @@ def new_deployment_id() -> DeploymentId:
 def new_deployment_run_id() -> DeploymentRunId:
     """A fresh id of a run that somebody asks for. Not for workflow code."""
     return DeploymentRunId(f"drun_{uuid_utils.uuid7().hex}")
+
+
+def new_file_id() -> FileId:
+    """A fresh id of a file. Not for workflow code."""
+    return FileId(f"file_{uuid_utils.uuid7().hex}")
+
+
+def new_resource_id() -> ResourceId:
+    """A fresh id of a session's resource. Not for workflow code."""
+    return ResourceId(f"sesrsc_{uuid_utils.uuid7().hex}")
+
+
+def new_vault_id() -> VaultId:
+    """A fresh id of a vault. Not for workflow code."""
+    return VaultId(f"vlt_{uuid_utils.uuid7().hex}")
+
+
+def new_credential_id() -> CredentialId:
+    """A fresh id of a credential. Not for workflow code."""
+    return CredentialId(f"vcrd_{uuid_utils.uuid7().hex}")
 
 
 def new_change_id() -> str:
@@ -108,8 +132,10 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | WorkId) -> str:
-    """The Temporal workflow id of an agent, an environment, a session or a work item; or a schedule's id."""
+def workflow_id(
+    workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | VaultId | WorkId
+) -> str:
+    """The Temporal workflow id of an entity; of a deployment, the id of its schedule."""
     return f"{workspace}/{entity_id}"
 
 

@@ -33,15 +33,20 @@ INLINE_LIMIT_BYTES = 2 * 1024 * 1024
 STORED_LIMIT_BYTES = 32 * 1024 * 1024
 """What one payload may hold where there is one: it is still read whole, by the workflow and every reader."""
 
-_FOLDERS = {"agent": "agents", "depl": "deployments", "drun": "deployments"}
+_FOLDERS = {"agent": "agents", "depl": "deployments", "drun": "deployments", "vlt": "vaults"}
 _PATH = "path"
 _NAME = "sojourn"
 
 
 def session_folder(workflow_id: str) -> str:
-    """The folder of the store that holds everything about one session, agent, or deployment and its runs."""
+    """The folder of the store that holds everything about one session, agent, vault, or deployment and its runs."""
     kind = _FOLDERS.get(workflow_id.rpartition("/")[2].partition("_")[0], "sessions")
     return f"{kind}/{workflow_id}"
+
+
+def checkpoint_folder(workflow_id: str, first_run_id: str) -> str:
+    """The folder with the stored workspaces of a session. Another session may have its id after it was deleted."""
+    return f"{session_folder(workflow_id)}/workspaces/{first_run_id}"
 
 
 def storing(store: Store | None, *, owner: str = "") -> DataConverter:

@@ -13,11 +13,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.cron import Cron
+from sojourn.types.environment import SandboxConfig
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SystemMessage, UserDefineOutcome, UserMessage
-from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId
+from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, VaultId
 from sojourn.types.session import Owner
-from sojourn.types.wire import Metadata, Omitted, Wire
+from sojourn.types.vault import VaultIds
+from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 
 MAX_DEPLOYMENTS = 1000
 """In a workspace; archived ones do not count."""
@@ -40,7 +42,8 @@ RunErrorType = Literal[
     "vault_not_found_error",
     "workspace_archived_error",
 ]
-"""All that the API knows; here arise those about agents and environments, refused sessions, and unknown ones."""
+"""All that the API knows; here arise those about agents, environments,
+vaults and refused sessions, and unknown ones."""
 
 TriggerType = Literal["schedule", "manual"]
 DeploymentStatus = Literal["active", "paused"]
@@ -137,6 +140,8 @@ class DeploymentDefinition(Wire):
     """``None`` runs on request only."""
     budget: Budget | None = None
     """Of each session."""
+    vault_ids: VaultIds = ()
+    """Of each session; the first that has a credential for a server or a variable counts."""
     description: Description | None = None
     metadata: Metadata = {}
 
@@ -151,6 +156,7 @@ class DeploymentDefinition(Wire):
             environment_id: EnvironmentId | str | None = None,
             schedule: CronSchedule | None = None,
             budget: Budget | None = None,
+            vault_ids: Sequence[VaultId | str] = (),
             description: str | None = None,
             metadata: Mapping[str, str] = ...,
         ) -> None: ...
@@ -168,6 +174,8 @@ class DeploymentChange(Wire):
     """``None`` runs on request only."""
     budget: Budget | None = None
     """``None`` lets sessions to come cost what they cost."""
+    vault_ids: VaultIds | None = None
+    """Replaces all of them."""
     description: Description | None = None
     """``None`` or an empty text removes it."""
     metadata: dict[str, str | None] | None = None
@@ -183,7 +191,7 @@ class DeploymentChange(Wire):
         Raises:
             InvalidRequestError: The metadata would be too many.
         """
-        kept = ("name", "environment_id", "initial_events")
+        kept = ("name", "environment_id", "initial_events", "vault_ids")
         changes: dict[str, object] = {key: value for key in kept if (value := getattr(self, key)) is not None}
         if agent is not None:
             changes["agent"] = agent
@@ -244,6 +252,7 @@ class StoredDeployment(Wire):
     initial_events: tuple[InitialEvent, ...]
     schedule: CronSchedule | None = None
     budget: Budget | None = None
+    vault_ids: Annotated[VaultIds, Omitted] = ()
     description: str | None = None
     metadata: Metadata = {}
     created_at: datetime
@@ -270,6 +279,7 @@ class Deployment(Wire):
     last_run_at: datetime | None = None
     """When the last run by schedule started."""
     budget: Budget | None = None
+    vault_ids: tuple[VaultId, ...] = ()
     description: str | None = None
     metadata: Metadata = {}
     status: DeploymentStatus
@@ -304,12 +314,15 @@ class CheckDeploymentInput(Wire):
     workspace: str
     agent_id: AgentId
     environment_id: EnvironmentId | None = None
+    vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
 
 
 class CheckDeploymentResult(Wire):
     """What of it is there no more; ``None`` if nothing is wrong."""
 
     error: RunError | None = None
+    sandbox: Annotated[SandboxConfig | None, Unset] = None
+    """The configuration of the environment now; ``None`` without one."""
 
 
 class PauseDeploymentInput(Wire):

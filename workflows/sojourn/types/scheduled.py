@@ -87,6 +87,7 @@ class Scheduled:
             upcoming_runs_at=tuple(schedule.due(at) for at in times) if schedule else (),
             last_run_at=max(starts, default=None),
             budget=stored.budget,
+            vault_ids=stored.vault_ids,
             description=stored.description,
             metadata=stored.metadata,
             status="paused" if paused else "active",

@@ -10,8 +10,9 @@ from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
-from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, WorkId
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId, WorkId
 from sojourn.types.permission import Permission, PermissionPolicy
+from sojourn.types.resource import Resource
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Metadata, Omitted, Unset, Wire
 from sojourn.types.workspace import WorkspaceState
@@ -35,10 +36,12 @@ class Owner(Wire):
 
 
 class EnvironmentConfig(Wire):
-    """Where the agent's tools run. A worker without a sandbox refuses anything but the empty one."""
+    """The session's own settings of its sandbox. Workers without one refuse anything but the empty one."""
 
     env_vars: dict[str, str] = {}
+    """Variables of the agent's programs. They stand in the session's history."""
     working_dir: str | None = None
+    """Where commands begin, below ``/workspace`` if it is relative; made if it is not there."""
 
 
 class SessionStatus(StrEnum):
@@ -193,9 +196,13 @@ class SessionInput(Wire):
     deployment_id: Annotated[DeploymentId | None, Omitted] = None
     budget: Annotated[Budget | None, Omitted] = None
     """As it was when the run began."""
+    vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
+    """Where its credentials are: the first vault that has one for a server or a variable counts."""
     permissions: PermissionPolicy = PermissionPolicy()
     title: Title | None = None
     metadata: Metadata = {}
+    resources: Annotated[tuple[Resource, ...], Omitted] = ()
+    """As they were when the run began."""
     state: SessionState | None = None
     """``None`` in the first run."""
     roll_over: RollOver = RollOver()
@@ -283,6 +290,8 @@ class SessionInfo(Wire):
     deployment_id: DeploymentId | None = None
     account: SessionAccount = SessionAccount()
     """As of the last idle or update."""
+    resources: Annotated[tuple[Resource, ...] | None, Unset] = None
+    """What is mounted, where that has changed since the session's latest run began; `SessionSnapshot` always tells."""
 
 
 class SessionSnapshot(Wire):
@@ -291,3 +300,6 @@ class SessionSnapshot(Wire):
     info: SessionInfo
     agent: AgentVersion
     """Its definition may differ from the stored version of this number: sessions can override it."""
+    resources: tuple[Resource, ...] = ()
+    """What is mounted into its workspace."""
+    vault_ids: tuple[VaultId, ...] = ()

@@ -27,3 +27,5 @@ class ErrorDetail(Wire):
     """Name of the class in `sojourn.types` that a waiting caller gets."""
     event_ids: Annotated[tuple[EventId, ...], Omitted] = ()
     """Messages that were refused because too many wait: they stay in the log and get no turn."""
+    repository_url: Annotated[str | None, Omitted] = None
+    """The repository that could not be cloned, without credentials."""

@@ -6,9 +6,10 @@ store; it travels with the Temporal client, in its data converter (`sojourn.type
     sessions/<workspace>/<session id>/runs/<run id>.jsonl    the log of a closed run
     sessions/<workspace>/<session id>/blobs/<sha256>         a payload
     index/<workspace>/…                                      closed sessions, for lists
+    files/<workspace>/<file id>/…                            files (`sojourn.types.file_store`)
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,11 @@ STORE_VARIABLE = "SOJOURN_STORE_URL"
 
 _REMOTE: Any = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
 """The stock three minutes of silent retries would hide an outage: whoever calls us tries again, visibly."""
+
+_CHUNK_BYTES = 1024 * 1024
+_PART_BYTES = 8 * 1024 * 1024
+"""S3 takes 10,000 parts of at least 5 MiB each."""
+_PARTS_AT_A_TIME = 3
 
 
 class Store:
@@ -92,6 +98,56 @@ class Store:
         with self._translated():
             await obstore.put_async(self._objects, path, data)
 
+    async def put_stream(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        """Write an object from pieces, with some megabytes in memory at most. What fails or is cut off leaves nothing.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses. What ``chunks`` raises comes as it is.
+        """
+        import obstore
+
+        source = _Source(chunks)
+        try:
+            with self._translated():
+                await obstore.put_async(
+                    self._objects, path, aiter(source), chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_A_TIME
+                )
+        except Exception:
+            if source.failure is not None:
+                raise source.failure from None
+            raise
+
+    async def get_stream(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The object in pieces of about a megabyte; none if there is no object.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            try:
+                found = await obstore.get_async(self._objects, path)
+            except FileNotFoundError:
+                return
+            async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+
+    async def copy(self, source: str, target: str) -> bool:
+        """Make another object of the same content, within the store; whether there was one to copy.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            try:
+                await obstore.copy_async(self._objects, source, target)
+            except FileNotFoundError:
+                return False
+            return True
+
     async def exists(self, path: str) -> bool:
         """Whether there is such an object.
 
@@ -119,6 +175,18 @@ class Store:
             async for batch in obstore.list(self._objects, folder, offset=after):
                 for each in batch:
                     yield each["path"]
+
+    async def folders(self, folder: str) -> list[str]:
+        """Names of what lies directly below a folder and is a folder itself; in order.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached or refuses.
+        """
+        import obstore
+
+        with self._translated():
+            found = await obstore.list_with_delimiter_async(self._objects, f"{folder}/")
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
 
     async def delete(self, *paths: str) -> None:
         """Remove objects; those that do not exist count as removed.
@@ -150,6 +218,22 @@ class Store:
             yield
         except errors as error:
             raise StoreUnavailableError(self.url, reason=_reason(error)) from None
+
+
+class _Source:
+    """Pieces on their way into the store, and what went wrong with them: the store would tell it in its own words."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: Exception | None = None
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 def _reason(error: Exception) -> str:

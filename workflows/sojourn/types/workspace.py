@@ -8,8 +8,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sojourn.types.resource import Resource
 from sojourn.types.session_error import ErrorDetail
 from sojourn.types.wire import Omitted, Wire
+
+
+def sandbox_queue(task_queue: str) -> str:
+    """Task queue of all workers with a sandbox among those that share a task queue."""
+    return f"{task_queue}.sandbox"
 
 
 class Checkpoint(Wire):
@@ -32,6 +38,8 @@ class WorkspaceState(Wire):
     checkpoint: Annotated[Checkpoint | None, Omitted] = None
     touched: Annotated[bool, Omitted] = False
     """Tools have run in it since the checkpoint."""
+    held: Annotated[int, Omitted] = 0
+    """The last generation that a worker is known to have held; 0 before the first."""
     stale: Annotated[bool, Omitted] = False
     """The session's resources have changed since it was opened."""
 
@@ -40,8 +48,12 @@ class OpenWorkspaceInput(Wire):
     """Makes the workspace, or brings an open one up to date with the session's resources."""
 
     generation: int = Field(ge=1)
+    held: Annotated[int, Omitted] = 0
+    """The last generation in which calls may have run; a worker that has run one has the newest files."""
     checkpoint: Checkpoint | None = None
     """What to restore, where the worker has nothing of this generation; ``None`` begins empty."""
+    resources: Annotated[tuple[Resource, ...], Omitted] = ()
+    """What is to be mounted now. The session's input has what was mounted when its run began."""
 
 
 class OpenWorkspaceResult(Wire):
@@ -51,6 +63,8 @@ class OpenWorkspaceResult(Wire):
     """Task queue of the worker that holds it."""
     restored: Annotated[Checkpoint | None, Omitted] = None
     """The checkpoint it was restored from; ``None`` where it is new or was there already."""
+    kept: Annotated[bool, Omitted] = False
+    """The worker had it before, and nothing was lost."""
     errors: Annotated[tuple[ErrorDetail, ...], Omitted] = ()
     """What is missing in it, such as a repository that could not be cloned; said as `session.error`."""
 
@@ -67,6 +81,8 @@ class CheckpointWorkspaceResult(Wire):
 
     checkpoint: Checkpoint | None = None
     """``None`` without an object store."""
+    errors: Annotated[tuple[ErrorDetail, ...], Omitted] = ()
+    """What of the outputs could not be made a file of the session; said as `session.error`."""
 
 
 class CheckSandboxInput(Wire):

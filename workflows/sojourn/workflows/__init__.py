@@ -10,28 +10,39 @@ from sojourn.workflows.environment import (
 )
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
+from sojourn.workflows.sandbox_check import CheckSandboxWorkflow
 from sojourn.workflows.session import SessionWorkflow
+from sojourn.workflows.vault import VaultWorkflow, VersionedVaultWorkflow
 from sojourn.workflows.work import WorkWorkflow
 
-ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow)
+ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, VaultWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
 
-VERSIONED_ENTITIES = (VersionedAgentWorkflow, VersionedEnvironmentWorkflow, VersionedKeyWorkflow, VersionedNameWorkflow)
+VERSIONED_ENTITIES = (
+    VersionedAgentWorkflow,
+    VersionedEnvironmentWorkflow,
+    VersionedKeyWorkflow,
+    VersionedNameWorkflow,
+    VersionedVaultWorkflow,
+)
 """The same for workers with a version, each of which takes them over from the one before."""
 
 __all__ = [
     "ENTITIES",
     "VERSIONED_ENTITIES",
     "AgentWorkflow",
+    "CheckSandboxWorkflow",
     "DeploymentRunWorkflow",
     "EnvironmentWorkflow",
     "ExportWorkflow",
     "KeyWorkflow",
     "NameWorkflow",
     "SessionWorkflow",
+    "VaultWorkflow",
     "VersionedAgentWorkflow",
     "VersionedEnvironmentWorkflow",
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
+    "VersionedVaultWorkflow",
     "WorkWorkflow",
 ]

@@ -67,6 +67,7 @@ class DeploymentRunWorkflow:
             environment_id=input.deployment.environment_id,
             deployment_id=input.deployment.id,
             budget=input.deployment.budget,
+            vault_ids=input.deployment.vault_ids,
             title=input.deployment.name,
         )
 
@@ -106,6 +107,7 @@ class DeploymentRunWorkflow:
             workspace=self._deployment.owner.workspace,
             agent_id=self._deployment.agent.id,
             environment_id=self._deployment.environment_id,
+            vault_ids=self._deployment.vault_ids,
         )
         try:
             found: CheckDeploymentResult = await workflow.execute_activity(
@@ -119,6 +121,7 @@ class DeploymentRunWorkflow:
             )
         except ActivityError as error:
             return _unknown(error)
+        self._session = self._session.model_copy(update={"sandbox": found.sandbox})
         return found.error
 
     async def _start(self) -> RunError | None:

@@ -19,6 +19,7 @@ from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.refusal import refuse
+from sojourn.workflows.resource import Resources
 from sojourn.workflows.signal import read_signal, read_text
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn
@@ -47,6 +48,7 @@ with workflow.unsafe.imports_passed_through():
         UserToolResult,
     )
     from sojourn.types.export import ExportInput, ExportResult
+    from sojourn.types.file_error import ResourceMissingError
     from sojourn.types.id import EventId
     from sojourn.types.log import LogCursor
     from sojourn.types.name import (
@@ -54,6 +56,7 @@ with workflow.unsafe.imports_passed_through():
         AGENT_STATE_QUERY,
         AGENT_VERSION_ATTRIBUTE,
         ARCHIVE_UPDATE,
+        CHANGE_RESOURCES_UPDATE,
         CREATED_MEMO,
         METADATA_MEMO,
         PAUSE_UPDATE,
@@ -67,6 +70,7 @@ with workflow.unsafe.imports_passed_through():
         USAGE_QUERY,
         WORK_OVER_SIGNAL,
     )
+    from sojourn.types.resource import ChangeResourcesInput
     from sojourn.types.session import (
         AgentState,
         ArchiveInput,
@@ -114,7 +118,8 @@ class SessionWorkflow:
         self._watch = Watch(input.session_id, input.owner.workspace, input.agent)
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
-        self._workspace = Workspace(state.workspace, self._journal)
+        self._resources = Resources(input.resources)
+        self._workspace = Workspace(state.workspace, self._journal, self._resources)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._work = WorkRequests(input, state.work)
@@ -272,7 +277,12 @@ class SessionWorkflow:
         self._watch.rolls_over()
         self._show_agent_version()
         following = self._input.model_copy(
-            update={"agent": self._agent, "budget": self._account.budget, "state": self._state()}
+            update={
+                "agent": self._agent,
+                "budget": self._account.budget,
+                "resources": self._resources.current,
+                "state": self._state(),
+            }
         )
         # Without it the next run would show the memo that the first one was started with.
         memo: dict[str, object] = {
@@ -495,6 +505,21 @@ class SessionWorkflow:
     def _patched(self, change: UpdateSessionInput) -> dict[str, str]:
         merged = {**self._metadata, **(change.metadata or {})}
         return {key: value for key, value in merged.items() if value is not None}
+
+    @workflow.update(name=CHANGE_RESOURCES_UPDATE)
+    def change_resources(self, change: ChangeResourcesInput) -> None:
+        """Change what is mounted; the next call that needs the workspace sees it."""
+        self._resources.change(change)
+        self._workspace.resources_changed()
+
+    @change_resources.validator
+    def _may_change_resources(self, change: ChangeResourcesInput) -> None:
+        if self._ending is not None:
+            raise refuse(SessionClosedError(self._input.session_id, status=self._ending))
+        try:
+            self._resources.changed(change)
+        except (InvalidRequestError, ResourceMissingError) as error:
+            raise refuse(error) from None
 
     def _require(self, target: SessionStatus) -> None:
         if self._ending is not None or not may_move(self._board.status, target):

@@ -446,6 +446,8 @@ class Turn:
             try:
                 await self._tracked(asyncio.create_task(self._workspace.ready()))
             except ActivityError as error:
+                if is_lost(error) and not self._interrupted:
+                    continue
                 return self._settle(call, call.result("error", refusal_of(error)))
             except asyncio.CancelledError:
                 return self._settle(call, call.result("interrupted"))

@@ -14,10 +14,16 @@ from sojourn.workflows.option import (
     OPEN_WORKSPACE,
     OPEN_WORKSPACE_TIMEOUT,
 )
+from sojourn.workflows.resource import Resources
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.event import SessionErrorEvent
-    from sojourn.types.name import CHECKPOINT_WORKSPACE_ACTIVITY, OPEN_WORKSPACE_ACTIVITY, WORKSPACE_LOST
+    from sojourn.types.name import (
+        CHECKPOINT_WORKSPACE_ACTIVITY,
+        OPEN_WORKSPACE_ACTIVITY,
+        SANDBOX_ELSEWHERE,
+        WORKSPACE_LOST,
+    )
     from sojourn.types.session_error import ErrorDetail, RetryStatus
     from sojourn.types.workspace import (
         Checkpoint,
@@ -26,14 +32,16 @@ with workflow.unsafe.imports_passed_through():
         OpenWorkspaceInput,
         OpenWorkspaceResult,
         WorkspaceState,
+        sandbox_queue,
     )
 
 
 class Workspace:
     """Opens the workspace where it is needed, moves it when its worker is gone, and has its files stored."""
 
-    def __init__(self, state: WorkspaceState | None, journal: Journal) -> None:
+    def __init__(self, state: WorkspaceState | None, journal: Journal, resources: Resources) -> None:
         self._state = state or WorkspaceState()
+        self._resources = resources
         self._journal = journal
         self._opening: asyncio.Task[None] | None = None
         self._storing: asyncio.Task[None] | None = None
@@ -112,19 +120,15 @@ class Workspace:
         before = self._state
         moves = not before.queue
         generation = before.generation + 1 if moves else before.generation
+        held = before.held
         # Counted before it is known to succeed: what a lost attempt leaves behind must be stale for all that follow.
         self._update(stale=False, generation=generation)
         try:
-            result = await workflow.execute_activity(
-                OPEN_WORKSPACE_ACTIVITY,
-                OpenWorkspaceInput(generation=generation, checkpoint=before.checkpoint),
-                result_type=OpenWorkspaceResult,
-                task_queue=before.queue or None,
-                schedule_to_start_timeout=None if moves else timedelta(seconds=20),
-                start_to_close_timeout=OPEN_WORKSPACE_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OPEN_WORKSPACE,
-                summary="open the workspace" if moves else "bring the workspace up to date",
+            result = await self._open_at(
+                before.queue,
+                OpenWorkspaceInput(
+                    generation=generation, held=held, checkpoint=before.checkpoint, resources=self._resources.current
+                ),
             )
         except ActivityError as error:
             self._update(stale=not moves)
@@ -133,11 +137,21 @@ class Workspace:
             raise
         finally:
             self._opening = None
-        self._update(queue=result.queue, touched=before.touched and not moves)
-        if before.generation and moves:
+        kept = result.kept or not moves
+        self._update(queue=result.queue, held=generation, touched=before.touched and kept)
+        if held and not kept:
             self._say_moved(result.restored)
         for detail in result.errors:
             self._journal.say(SessionErrorEvent(error=detail))
+
+    async def _open_at(self, queue: str, wanted: OpenWorkspaceInput) -> OpenWorkspaceResult:
+        """Have it opened where it is, or by any worker; one without a sandbox sends us to those with one."""
+        try:
+            return await _start_opening(queue or None, wanted)
+        except ActivityError as error:
+            if not (isinstance(error.cause, ApplicationError) and error.cause.type == SANDBOX_ELSEWHERE):
+                raise
+        return await _start_opening(sandbox_queue(workflow.info().task_queue), wanted)
 
     def _say_moved(self, restored: Checkpoint | None) -> None:
         what = f"as of {restored.at:%Y-%m-%d %H:%M:%S} UTC" if restored else "empty, because it was never stored"
@@ -163,6 +177,8 @@ class Workspace:
             )
             if result.checkpoint is not None:
                 self._update(checkpoint=result.checkpoint)
+            for detail in result.errors:
+                self._journal.say(SessionErrorEvent(error=detail))
         except ActivityError as error:
             # Stored with the next turn's work; until then the files are on one worker only.
             self._update(touched=True)
@@ -174,6 +190,21 @@ class Workspace:
 
     def _update(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)
+
+
+async def _start_opening(queue: str | None, wanted: OpenWorkspaceInput) -> OpenWorkspaceResult:
+    opened: OpenWorkspaceResult = await workflow.execute_activity(
+        OPEN_WORKSPACE_ACTIVITY,
+        wanted,
+        result_type=OpenWorkspaceResult,
+        task_queue=queue,
+        schedule_to_start_timeout=timedelta(seconds=20) if queue else None,
+        start_to_close_timeout=OPEN_WORKSPACE_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=OPEN_WORKSPACE,
+        summary=f"open the workspace, generation {wanted.generation}",
+    )
+    return opened
 
 
 def _heard(task: asyncio.Task[None]) -> None:

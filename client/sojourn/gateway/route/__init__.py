@@ -1,7 +1,19 @@
 """The endpoints, a module for each resource. Each module exports ``ENDPOINTS``."""
 
 from sojourn.gateway.endpoint import Endpoint
-from sojourn.gateway.route import agent, deployment, environment, event, event_log, model, session, thread, work
+from sojourn.gateway.route import (
+    agent,
+    deployment,
+    environment,
+    event,
+    event_log,
+    file,
+    model,
+    resource,
+    session,
+    thread,
+    work,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
@@ -9,7 +21,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *environment.ENDPOINTS,
     *event.ENDPOINTS,
     *event_log.ENDPOINTS,
+    *file.ENDPOINTS,
     *model.ENDPOINTS,
+    *resource.ENDPOINTS,
     *session.ENDPOINTS,
     *thread.ENDPOINTS,
     *work.ENDPOINTS,

@@ -76,6 +76,8 @@ async def create(call: Call[CreateSession, None]) -> Session:
             title=body.title,
             metadata=body.metadata,
             budget=body.budget.stored() if body.budget else None,
+            vault_ids=body.vault_ids or (),
+            resources=body.resources or (),
             # The wire has refused every other kind.
             initial_events=[event.stored() for event in body.initial_events if event.type == "user.message"],
         )

@@ -30,9 +30,11 @@ from sojourn.types.schedule import (
     RunError,
     ScheduleTrigger,
 )
+from sojourn.types.vault import MAX_VAULTS
 from sojourn.types.wire import Metadata, Wire
 
 Id = Annotated[str, Field(min_length=1)]
+WireVaultIds = Annotated[tuple[Id, ...], Field(max_length=MAX_VAULTS)]
 
 
 class DeployedAgent(Wire):
@@ -67,7 +69,7 @@ class CreateDeployment(Wire):
     description: Description | None = None
     metadata: Metadata | None = None
     resources: NoneYet = ()
-    vault_ids: NoneYet = ()
+    vault_ids: WireVaultIds | None = None
 
     def stored(self) -> DeploymentDefinition:
         return DeploymentDefinition(
@@ -77,13 +79,14 @@ class CreateDeployment(Wire):
             initial_events=_events(self.initial_events),
             schedule=self.schedule,
             budget=self.budget.stored() if self.budget else None,
+            vault_ids=self.vault_ids or (),
             description=self.description,
             metadata=self.metadata or {},
         )
 
 
 class UpdateDeployment(Wire):
-    """A change to a deployment. What is left out stays; ``null`` clears schedule, budget and description."""
+    """A change to a deployment. What is left out stays; ``null`` clears schedule, budget, vaults and description."""
 
     name: Name | None = None
     agent: AgentField | None = None
@@ -94,7 +97,7 @@ class UpdateDeployment(Wire):
     description: Description | None = None
     metadata: MetadataPatch | None = None
     resources: NoneYet = ()
-    vault_ids: NoneYet = ()
+    vault_ids: WireVaultIds | None = None
 
     def stored(self) -> DeploymentChange:
         given: dict[str, object] = {name: getattr(self, name) for name in self.model_fields_set - _ASIDE}
@@ -104,10 +107,12 @@ class UpdateDeployment(Wire):
             given["initial_events"] = _events(self.initial_events)
         if self.budget is not None:
             given["budget"] = self.budget.stored()
+        if "vault_ids" in given:
+            given["vault_ids"] = self.vault_ids or ()
         return DeploymentChange.model_validate(given)
 
 
-_ASIDE = {"resources", "vault_ids"}
+_ASIDE = {"resources"}
 
 
 def _events(events: tuple[Sendable, ...]) -> tuple[InitialEvent, ...]:
@@ -165,7 +170,7 @@ class Deployment(Wire):
     description: str | None
     metadata: dict[str, str]
     resources: tuple[()] = ()
-    vault_ids: tuple[()] = ()
+    vault_ids: tuple[str, ...] = ()
     status: DeploymentStatus
     paused_reason: PausedReason | None
     created_at: datetime
@@ -196,6 +201,7 @@ def wire_deployment(found: StoredDeployment) -> Deployment:
         initial_events=tuple(map(_event, found.initial_events)),
         schedule=_schedule(found),
         budget=wire_budget(found.budget),
+        vault_ids=found.vault_ids,
         description=found.description,
         metadata=found.metadata,
         status=found.status,

@@ -310,6 +310,8 @@ class ErrorDetail(Wire):
     retry_status: RetryStatus
     event_ids: Annotated[tuple[str, ...], Omitted] = ()
     """Messages that were refused and get no turn. An addition of ours."""
+    repository_url: Annotated[str | None, Unset] = None
+    """The repository that the error is about."""
 
 
 class SessionError(WireEvent):

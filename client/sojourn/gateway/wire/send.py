@@ -14,7 +14,6 @@ from sojourn.types import (
     ContentBlock,
     DocumentBlock,
     EventId,
-    FileSource,
     ImageBlock,
     MessageBlock,
     SearchResultBlock,
@@ -26,20 +25,17 @@ from sojourn.types import (
     UserToolResult,
 )
 from sojourn.types import SystemMessage as StoredSystemMessage
+from sojourn.types.content import IMAGES
 from sojourn.types.wire import Wire
 
 B = TypeVar("B")
 
-_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _DOCUMENTS = ("application/pdf",)
 
 
 def _check_block(block: MessageBlock | SearchResultBlock) -> MessageBlock | SearchResultBlock:
-    if isinstance(block, ImageBlock | DocumentBlock):
-        if isinstance(block.source, FileSource):
-            raise fault("source", "type", message="files are not supported yet; send base64 or a url")
-        if isinstance(block.source, Base64Source):
-            _check_bytes(block.source, _IMAGES if isinstance(block, ImageBlock) else _DOCUMENTS)
+    if isinstance(block, ImageBlock | DocumentBlock) and isinstance(block.source, Base64Source):
+        _check_bytes(block.source, IMAGES if isinstance(block, ImageBlock) else _DOCUMENTS)
     return block
 
 

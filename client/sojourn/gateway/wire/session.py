@@ -7,13 +7,15 @@ from pydantic import Discriminator, Field, Tag
 
 from sojourn.gateway.wire.account import BudgetLimit, wire_budget, wire_usage
 from sojourn.gateway.wire.agent import AgentSnapshot, MetadataPatch, System, VersionNumber, snapshot
-from sojourn.gateway.wire.fault import NoneYet, NotYet
+from sojourn.gateway.wire.fault import NotYet
 from sojourn.gateway.wire.model import ModelField, ModelNames
+from sojourn.gateway.wire.resource import Mounts, WireResource, wire_resource
 from sojourn.gateway.wire.send import InitialEvent
 from sojourn.gateway.wire.tool import Servers, Skills, Tools, check_tools
 from sojourn.gateway.wire.usage import CumulativeUsage
 from sojourn.types import AgentDefinition, AgentVersion, InvalidRequestError, SessionSnapshot, SessionStatus
 from sojourn.types.session import Title
+from sojourn.types.vault import MAX_VAULTS
 from sojourn.types.wire import Metadata, Wire
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
@@ -81,8 +83,8 @@ class CreateSession(Wire):
     metadata: Metadata | None = None
     budget: BudgetLimit | None = None
     initial_events: Annotated[tuple[InitialEvent, ...], Field(max_length=50)] = ()
-    resources: NoneYet = ()
-    vault_ids: NoneYet = ()
+    resources: Mounts | None = None
+    vault_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_VAULTS)] | None = None
 
 
 class AgentUpdate(Wire):
@@ -124,8 +126,8 @@ class Session(Wire):
     """``None`` for sessions that the Python client has started without one."""
     title: str | None
     metadata: dict[str, str]
-    resources: tuple[()] = ()
-    vault_ids: tuple[()] = ()
+    resources: tuple[WireResource, ...] = ()
+    vault_ids: tuple[str, ...] = ()
     outcome_evaluations: tuple[()] = ()
     budget: BudgetLimit | None
     usage: CumulativeUsage
@@ -174,6 +176,8 @@ def wire_session(found: SessionSnapshot, names: ModelNames) -> Session:
         environment_id=info.environment_id,
         title=info.title or None,
         metadata=info.metadata,
+        resources=tuple(map(wire_resource, found.resources)),
+        vault_ids=found.vault_ids,
         budget=wire_budget(info.account.budget),
         usage=wire_usage(info.account),
         stats=Stats(
