@@ -43,6 +43,7 @@ from sojourn.workflows import (
     DeploymentRunWorkflow,
     ExportWorkflow,
     SessionWorkflow,
+    WorkWorkflow,
 )
 
 logger = logging.getLogger("sojourn.worker")
@@ -128,6 +129,7 @@ class SojournWorker:
                 *(VERSIONED_ENTITIES if _versioned(options) else ENTITIES),
                 ExportWorkflow,
                 DeploymentRunWorkflow,
+                WorkWorkflow,
                 CheckSandboxWorkflow,
             ],
             activities=[
