@@ -286,15 +286,21 @@ class Stage:
         summary: Script | None = None,
         tools: Iterable[ToolSource] = (),
         options: WorkerOptions | None = None,
+        client: Client | None = None,
+        **more: Any,
     ) -> SojournWorker:
-        """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions."""
+        """Start a worker; ``script`` answers for the model ``scripted:play``, and ``summary`` its compactions.
+
+        A second one at the same time needs a client of its own.
+        """
         scripts = {"play": script, "play/compaction": summary}
         options = options or WorkerOptions(graceful_shutdown=timedelta(0))
         worker = SojournWorker(
-            self.client,
+            client or self.client,
             tools=tools,
             scripts={name: each for name, each in scripts.items() if each is not None},
             options=replace(options, task_queue=self.task_queue),
+            **more,
         )
         await worker.__aenter__()
         self.workers.append(worker)

@@ -195,6 +195,7 @@ EXPORTS = {
         "UserDefineOutcome",
         "UserEvent",
         "UserInterrupt",
+        "UserLocation",
         "UserMessage",
         "UserToolConfirmation",
         "UserToolResult",

@@ -20,7 +20,7 @@ from sojourn.activities import ToolCancelledError, ToolContext, tool
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.session_log import SessionLogs
-from sojourn.activities.tool import Function, Tool, Toolbox
+from sojourn.activities.tool import Function, Tool, Toolbox, ToolFailedError
 from sojourn.activities.tool_call import ToolCall
 from sojourn.types.content import Base64Source, ImageBlock, TextBlock
 from sojourn.types.converter import data_converter
@@ -269,6 +269,14 @@ async def test_whatever_a_tool_raises_is_an_error_result(
     result = await stage.run(raising(error) if is_async else fail)
 
     assert (result.outcome, words(result)) == ("error", text)
+
+
+async def test_what_a_tool_says_of_its_failure_is_given_whole(stage: Stage) -> None:
+    """A failed command's output ends with what matters most."""
+    result = await stage.run(raising(ToolFailedError("x" * 50_000 + "[exit code 1]")))
+
+    assert result.outcome == "error"
+    assert words(result) == "x" * 50_000 + "[exit code 1]"
 
 
 async def test_long_error_is_cut(stage: Stage) -> None:

@@ -89,5 +89,5 @@ def options_of(toolset: AgentToolset, name: str) -> ToolOptions:
     """The settings of one tool of the set: its own, and what the set says for the rest."""
     default = toolset.default_config or ToolOptions()
     own = next((each for each in toolset.configs if each.name == name), ToolOptions())
-    given = {field: value for field in ToolOptions.model_fields if (value := getattr(own, field)) is not None}
+    given = {field: value for field in ToolOptions.model_fields if (value := getattr(own, field)) not in (None, ())}
     return default.model_copy(update={**given, "name": name})

@@ -31,6 +31,15 @@ _STAGE = Path("/tmp")
 
 _NEEDED = {"bwrap": "bubblewrap", "bash": "bash", "setpriv": "util-linux"}
 
+# It waits until its memory was looked at, so that it is there to be looked at.
+_PROBE = """
+import os, sys
+input()
+for name in os.listdir(sys.argv[1]):
+    if name.endswith(".py"):
+        open(os.path.join(sys.argv[1], name)).close()
+"""
+
 # Limits of processes count from inside only this sandbox. Short of memory, the kernel ends a sandbox before a worker.
 _BEGIN = """
 echo 800 > /proc/self/oom_score_adj 2>/dev/null
@@ -65,8 +74,7 @@ class BubblewrapSandbox:
             if self.owner is not None:
                 os.chown(folder, *self.owner)
             spec = SandboxSpec(key="check", mounts=(Mount(Path(folder), WORKSPACE, writable=True),))
-            # It waits until its memory was looked at, so that it is there to be looked at.
-            sandbox = await self.run(spec, (*_python(), "-c", "input()"))
+            sandbox = await self.run(spec, (*_python(), "-c", _PROBE, str(view.GUEST)))
             try:
                 if await asyncio.to_thread(sandbox.meter.count) == 0:
                     raise SandboxError("the memory of a sandbox cannot be seen here; give the worker its own /proc")

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from sojourn.sandbox import local_keeper
 from sojourn.sandbox.bubblewrap import GUEST
 from sojourn.sandbox.child import Child, Program
 from sojourn.sandbox.protocol import HOME, Mount, SandboxLimits, SandboxSpec
@@ -17,6 +16,8 @@ MOUNTS_VARIABLE = "SOJOURN_MOUNTS"
 """Tells the guest where the agent's paths really are: a JSON list of [path, real path]."""
 PROXY_VARIABLE = "SOJOURN_PROXY"
 """Tells the guest where the way out really is."""
+
+_KEEPER = Path(__file__).with_name("local_keeper.py")
 
 
 class LocalSandbox:
@@ -41,7 +42,7 @@ class LocalSandbox:
     async def start(self, spec: SandboxSpec) -> Child:
         real = _real_paths(spec.mounts)
         folder = _folder(real, spec.working_dir)
-        keeper = (sys.executable, "-I", "-B", local_keeper.__file__)
+        keeper = (sys.executable, "-I", "-B", str(_KEEPER))
         guest = (sys.executable, "-I", "-B", str(self._guest / "__main__.py"))
         reading, writing = os.pipe()
         try:

@@ -77,6 +77,11 @@ def walk(folder: Path, *, skipped: Callable[[str], None] = lambda path: None) ->
         os.close(root)
 
 
+def walk_in(folder: int, *, skipped: Callable[[str], None] = lambda path: None) -> Iterator[Entry]:
+    """The same below a folder that is open."""
+    yield from _walk(folder, "", MAX_DEPTH, skipped)
+
+
 def _walk(folder: int, prefix: str, depth: int, skipped: Callable[[str], None]) -> Iterator[Entry]:
     for name in sorted(os.listdir(folder)):
         path = f"{prefix}{name}"
@@ -107,6 +112,24 @@ def open_folder(name: str, parent: int) -> int:
         OSError: It is none, or a link to one.
     """
     return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def open_file(root: Path, path: str) -> int:
+    """Open an ordinary file below a root for reading; the descriptor.
+
+    Raises:
+        OSError: It is none, or a folder on the way is a link.
+    """
+    *folders, name = path.split("/")
+    here = os.open(root, _FOLDER)
+    try:
+        for each in folders:
+            below = open_folder(each, here)
+            os.close(here)
+            here = below
+        return Entry(path, name, here, os.stat(name, dir_fd=here, follow_symlinks=False)).open()
+    finally:
+        os.close(here)
 
 
 def make_folders(root: Path, path: str, *, owner: tuple[int, int] | None = None) -> None:

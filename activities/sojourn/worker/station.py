@@ -1,10 +1,9 @@
 """What a worker with a sandbox has beside its sessions: a slot on its machine, workspaces, a janitor."""
 
 import asyncio
-import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,16 +17,15 @@ from temporalio.service import RPCError
 from sojourn.activities.checkpoint import Checkpoints
 from sojourn.activities.egress import Egress
 from sojourn.activities.janitor import Janitor
-from sojourn.activities.workspace import Equipment, Workspaces
+from sojourn.activities.output import Outputs
+from sojourn.activities.resource import Mounting
+from sojourn.activities.workspace import Equipment, Harvest, Preparation, Workspaces
 from sojourn.sandbox.address import PrivateHosts
-from sojourn.sandbox.bubblewrap import BubblewrapSandbox
-from sojourn.sandbox.local import LocalSandbox
+from sojourn.sandbox.choice import SandboxChoice, choose_sandbox
 from sojourn.sandbox.protocol import Sandbox
 from sojourn.sandbox.slot import Slot
 from sojourn.types.payload import store_of
 from sojourn.worker.option import WorkerOptions
-
-logger = logging.getLogger("sojourn.worker")
 
 
 @dataclass(frozen=True)
@@ -40,61 +38,79 @@ class Station:
     """``None`` without a sandbox."""
     checkpoints: Checkpoints | None = None
     """``None`` without a sandbox or an object store."""
+    lacking: str = ""
+    """Why there is no sandbox, where one was wanted."""
 
 
 @asynccontextmanager
-async def open_station(client: Client, options: WorkerOptions) -> AsyncGenerator[Station, None]:
+async def open_station(
+    client: Client,
+    options: WorkerOptions,
+    *,
+    preparations: Sequence[Preparation] = (),
+    harvests: Sequence[Harvest] = (),
+) -> AsyncGenerator[Station, None]:
     """The station while the block runs.
 
+    Args:
+        client: The worker's.
+        options: Which sandbox, and where its workspaces are.
+        preparations: What else is put into workspaces.
+        harvests: What else is taken out of them.
+
     Raises:
+        InvalidRequestError: `SOJOURN_PRIVATE_HOSTS` cannot be read.
         SandboxError: The sandbox does not work here, or there is no place for workspaces.
     """
-    sandbox = await chosen(options.sandbox)
-    if sandbox is None:
+    if options.sandbox in (None, "none"):
         yield Station(own_queue(options.task_queue, uuid.uuid4().hex))
         return
-    if not sandbox.isolates:
-        logger.warning("sandbox %r keeps agents from nothing: their commands run as this worker's user", sandbox.name)
     root = await _root(client, options)
     with (
         await asyncio.to_thread(Slot.claim, root) as slot,
         TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets,
     ):
-        network = Egress(Path(sockets), private=PrivateHosts.from_environment(), inside=sandbox.name != "local")
-        store, queue = store_of(client), own_queue(options.task_queue, slot.id)
-        workspaces = Workspaces(slot.folder, queue, Equipment(sandbox=sandbox, network=network))
+        queue = own_queue(options.task_queue, slot.id)
+        choice = await _chosen(options.sandbox, worker=slot.id)
+        if choice.sandbox is None:
+            yield Station(queue, lacking=choice.reason or "")
+            return
+        store, private = store_of(client), PrivateHosts.from_environment()
+        equipment = Equipment(
+            choice.sandbox,
+            network=Egress(Path(sockets), private=private, inside=choice.sandbox.name != "local"),
+            preparations=(Mounting(store, owner=choice.sandbox.owner, private=private), *preparations),
+            harvests=(Outputs(client), *harvests),
+        )
+        workspaces = Workspaces(slot.folder, queue, equipment)
         checkpoints = Checkpoints(store, slot.folder) if store is not None else None
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
-        cleaning = asyncio.create_task(janitor.run())
-        workspaces.begin()
-        try:
-            yield Station(queue, workspaces, checkpoints)
-        finally:
-            cleaning.cancel()
-            await asyncio.wait({cleaning})
-            await workspaces.close()
+        async with _at_work(janitor, workspaces):
+            yield Station(queue, workspaces=workspaces, checkpoints=checkpoints)
+
+
+@asynccontextmanager
+async def _at_work(janitor: Janitor, workspaces: Workspaces) -> AsyncGenerator[None, None]:
+    cleaning = asyncio.create_task(janitor.run())
+    workspaces.begin()
+    try:
+        yield
+    finally:
+        cleaning.cancel()
+        await asyncio.wait({cleaning})
+        await workspaces.close()
+
+
+async def _chosen(wanted: str | Sandbox | None, *, worker: str) -> SandboxChoice:
+    if wanted is None or isinstance(wanted, str):
+        return await choose_sandbox(wanted, worker=worker)
+    await wanted.check()
+    return SandboxChoice(wanted)
 
 
 def own_queue(task_queue: str, id: str) -> str:
     """The task queue of one worker among those that share a task queue."""
     return f"sojourn-{task_queue}-{id}"
-
-
-async def chosen(wanted: str | Sandbox | None) -> Sandbox | None:
-    """The sandbox of that name, or the one given, which has been found to work.
-
-    Raises:
-        InvalidRequestError: There is no sandbox of that name.
-        SandboxError: It does not work here.
-    """
-    if wanted is None or wanted == "none":
-        return None
-    sandbox = _SANDBOXES[wanted]() if isinstance(wanted, str) else wanted
-    await sandbox.check()
-    return sandbox
-
-
-_SANDBOXES: dict[str, Callable[[], Sandbox]] = {"bubblewrap": BubblewrapSandbox, "local": LocalSandbox}
 
 
 async def _root(client: Client, options: WorkerOptions) -> Path:

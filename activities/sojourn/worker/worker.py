@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -30,6 +30,7 @@ from sojourn.activities.placement import Placement
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
+from sojourn.activities.workspace import Harvest, Preparation
 from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.named_store import require_store
 from sojourn.types.workspace import sandbox_queue
@@ -66,6 +67,8 @@ class SojournWorker:
         scripts: Mapping[str, Script] | None = None,
         options: WorkerOptions | None = None,
         built_in: Toolbox | None = None,
+        preparations: Sequence[Preparation] = (),
+        harvests: Sequence[Harvest] = (),
     ) -> None:
         """Build the worker; nothing is polled before it is entered or run.
 
@@ -75,6 +78,8 @@ class SojournWorker:
             scripts: Scripted models by name, for agents with ``scripted:NAME``.
             options: Sizes and limits.
             built_in: What is offered as the built-in tools; by default those of sojourn.
+            preparations: What else is put into workspaces when they are opened.
+            harvests: What else is taken out of them after a turn.
 
         Raises:
             InvalidRequestError: Tools cannot be imported or share a name.
@@ -85,6 +90,7 @@ class SojournWorker:
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
         self._catalogue = Catalogue(self.tools, built_in if built_in is not None else built_in_tools())
+        self._preparations, self._harvests = preparations, harvests
         self._station: Station | None = None
         self._serving = AsyncExitStack()
 
@@ -173,7 +179,9 @@ class SojournWorker:
     async def __aenter__(self) -> Self:
         await require_store(self._client)
         async with AsyncExitStack() as stack:
-            self._station = await stack.enter_async_context(open_station(self._client, self.options))
+            self._station = await stack.enter_async_context(
+                open_station(self._client, self.options, preparations=self._preparations, harvests=self._harvests)
+            )
             for worker in self._workers(self._station):
                 await worker.__aenter__()
                 stack.push_async_exit(worker)

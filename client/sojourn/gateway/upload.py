@@ -1,17 +1,21 @@
-"""Reading an upload piece by piece: `multipart/form-data` with one file, which never is in memory or on disk as a whole."""
+"""Reading an upload piece by piece: `multipart/form-data` with one file, never in memory or on disk as a whole."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from sojourn.gateway.error import GatewayError
 from sojourn.types import InvalidRequestError
 from sojourn.types.file import check_life
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _OVERHEAD_BYTES = 64 * 1024
 """Of what surrounds the file: boundaries, headers, the other field."""
@@ -97,7 +101,7 @@ class UploadForm:
             raise GatewayError(400, f"the form cannot be read: {error}"[:300]) from None
         return True
 
-    def _callbacks(self) -> MultipartCallbacks:
+    def _callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._on_part_begin,
             "on_part_data": self._on_part_data,

@@ -119,7 +119,7 @@ class Network:
         policy: EgressPolicy | None = None,
         *,
         secrets: Sequence[SecretVariable] = (),
-        limits: EgressLimits = EgressLimits(),
+        limits: EgressLimits | None = None,
         private: str = "a.example,b.example,deep.a.example",
     ) -> "Way":
         path = self._sockets / f"{len(list(self._sockets.iterdir()))}.sock"
@@ -131,7 +131,7 @@ class Network:
                 private=PrivateHosts.parse(private),
                 authority=self.authority,
                 resolver=self.resolve,
-                limits=limits,
+                limits=limits or EgressLimits(),
                 trust=self.trust,
             )
         )
@@ -192,9 +192,13 @@ class Way:
                 while data := await source.read(65536):
                     target.write(data)
                     await target.drain()
-            target.close()
+                target.write_eof()
 
         await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+        for each in (writer, far_writer):
+            each.close()
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.sandbox.egress.conftest import PATIENCE_SECONDS, Answer, Network, only
 
+from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy, SecretVariable
 from sojourn.types import SandboxError
 
@@ -150,15 +151,30 @@ async def test_bodies_in_chunks_and_without_a_length_are_carried(network: Networ
 
     said = await way.ask(
         f"POST http://a.example:{host.port}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-        "Expect: 100-continue\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+        "Connection: close\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
     )
     old = await way.ask(f"POST http://a.example:{host.port}/ HTTP/1.0\r\nContent-Length: 4\r\n\r\nwxyz")
 
-    assert said.startswith(b"HTTP/1.1 100 ")
     assert b"abc" in said
     assert b"defg" in said
     assert host.seen[0].body == b"abcdefg"
     assert old.endswith(b"\r\n\r\nwxyz")
+
+
+async def test_client_that_waits_to_be_told_to_go_on_is_told(network: Network) -> None:
+    host = await network.host()
+    way = await network.open(EgressPolicy())
+    reader, writer = await way.connect()
+    head = "Content-Length: 4\r\nExpect: 100-continue\r\nConnection: close"
+    writer.write(f"POST http://a.example:{host.port}/ HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+    first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+    writer.write(b"body")
+    rest = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+    await ended(writer)
+
+    assert first.startswith(b"HTTP/1.1 100 ")
+    assert rest.startswith(b"HTTP/1.1 200 ")
+    assert host.seen[0].body == b"body"
 
 
 async def test_connection_is_switched_to_another_protocol(network: Network) -> None:
@@ -171,9 +187,8 @@ async def test_connection_is_switched_to_another_protocol(network: Network) -> N
     port = await network.listen(serve)
     way = await network.open(EgressPolicy())
     reader, writer = await way.connect()
-    writer.write(
-        f"GET http://a.example:{port}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
-    )
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket"
+    writer.write(f"GET http://a.example:{port}/ HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n".encode())
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
     writer.write(b"second")
     said = await asyncio.wait_for(reader.readexactly(11), PATIENCE_SECONDS)
@@ -303,8 +318,6 @@ async def test_end_of_the_proxy_ends_its_connections_and_removes_the_socket(netw
     with tempfile.TemporaryDirectory(prefix="eg") as folder:
         path = Path(folder) / "s"
         path.write_text("left by an earlier run")
-        from sojourn.sandbox.address import PrivateHosts
-
         private = PrivateHosts.parse("a.example")
         async with EgressProxy.open(path, EgressPolicy(), private=private, resolver=network.resolve):
             mode = stat.S_IMODE(path.stat().st_mode)

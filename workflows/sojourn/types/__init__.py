@@ -199,6 +199,9 @@ from sojourn.types.store import Store
 from sojourn.types.usage import (
     Usage,
 )
+from sojourn.types.web import (
+    UserLocation,
+)
 from sojourn.types.wire import (
     Metadata,
     Wire,
@@ -368,6 +371,7 @@ __all__ = [
     "UserDefineOutcome",
     "UserEvent",
     "UserInterrupt",
+    "UserLocation",
     "UserMessage",
     "UserToolConfirmation",
     "UserToolResult",

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from sojourn.types.id import AgentId
 from sojourn.types.model import ModelRef
 from sojourn.types.permission import Permission, PermissionPolicy
+from sojourn.types.web import MAX_DOMAINS, Domain, UserLocation
 from sojourn.types.wire import Metadata, Omitted, Wire
 
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
@@ -44,6 +45,20 @@ class ToolOptions(Wire):
     name: Annotated[ToolName | None, Omitted] = None
     enabled: bool | None = None
     permission: Annotated[Permission | None, Omitted] = None
+    allowed_domains: Annotated[tuple[Domain, ...], Field(max_length=MAX_DOMAINS), Omitted] = ()
+    """Of the web tools: hosts that alone may be fetched or found, with all below them. None means all."""
+    blocked_domains: Annotated[tuple[Domain, ...], Field(max_length=MAX_DOMAINS), Omitted] = ()
+    """Of the web tools: hosts that may not. There is only one of the two lists."""
+    max_content_tokens: Annotated[int | None, Field(ge=1), Omitted] = None
+    """Of `web_fetch`: how much text one call may give; ``None`` is as much as fits a result."""
+    user_location: Annotated[UserLocation | None, Omitted] = None
+    """Of `web_search`."""
+
+    @model_validator(mode="after")
+    def _one_list(self) -> "ToolOptions":
+        if self.allowed_domains and self.blocked_domains:
+            raise ValueError("allowed_domains and blocked_domains exclude each other; leave one out")
+        return self
 
 
 class AgentToolset(Wire):

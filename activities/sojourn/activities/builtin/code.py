@@ -36,8 +36,8 @@ async def code_execution(
 ) -> CodeResult:
     """Run a program in the sandbox, in a process of its own.
 
-    It runs in the workspace with an empty standard input; nothing of it stays for the next call but the files it writes.
-    The result has what it wrote to standard output and standard error, and its exit code.
+    It runs in the workspace with an empty standard input; of one call only the files it wrote are there in the next.
+    The result has what it wrote to standard output and to standard error, and its exit code.
 
     Args:
         language: What the code is written in; javascript is run by Node.js like node.

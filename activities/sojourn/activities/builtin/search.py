@@ -24,7 +24,7 @@ async def glob(context: ToolContext, pattern: str, path: str | None = None) -> s
     The paths come back one to a line, those changed last first, at most 200 of them. .git is left out.
 
     Args:
-        pattern: Such as src/**/*.py: ** stands for any number of folders, * and ? stay within one name, {a,b} is either.
+        pattern: Such as src/**/*.py: ** is any number of folders, * and ? stay within one name, {a,b} is either.
         path: The folder to search in; the workspace by default.
     """
     found = await ask(context, "glob", {"pattern": pattern, "path": path}, _Found)

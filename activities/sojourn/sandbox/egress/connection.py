@@ -55,27 +55,24 @@ class Connection:
         """Serve it to its end, whatever it does."""
         at_once = True
         try:
-            at_once = not await self._requests(Peer(self._stream, h11.SERVER))
+            await self._requests(Peer(self._stream, h11.SERVER))
+            at_once = False
         except (OSError, h11.ProtocolError, SwitchedError) as error:
             _log.debug("a connection of a sandbox ended: %s", type(error).__name__)
         finally:
             await self._close_upstream()
             await self._stream.close(at_once=at_once)
 
-    async def _requests(self, client: Peer) -> bool:
-        """Whether it ended in order."""
+    async def _requests(self, client: Peer) -> None:
         while (request := await self._next(client)) is not None:
             try:
                 if request.method == b"CONNECT":
-                    await self._tunnel(client, request)
-                    return True
+                    return await self._tunnel(client, request)
                 await self._forward(client, request)
             except _RefusedError as refused:
-                await _refuse(client, refused)
-                return True
+                return await _refuse(client, refused)
             if not client.again():
-                return True
-        return True
+                return await _leave(client)
 
     async def _next(self, client: Peer) -> h11.Request | None:
         async with asyncio.timeout(self._proxy.limits.head.total_seconds()):
@@ -231,7 +228,7 @@ class _Tunnel:
                     fresh = None
                 await Relay(client, upstream, exchange).run(asked, idle=self._idle)
                 if not client.again():
-                    return
+                    return await _leave(client)
                 if not upstream.again():
                     await self._done(upstream.stream)
                     upstream = None
@@ -295,6 +292,13 @@ async def _refuse(client: Peer, refused: _RefusedError) -> None:
     )
     await client.send(h11.Data(data=body))
     await client.send(h11.EndOfMessage())
+    await _leave(client)
+
+
+async def _leave(client: Peer) -> None:
+    """Let a client that has not said all read the answer all the same."""
+    if client.http.their_state is h11.SEND_BODY:
+        await client.stream.linger()
 
 
 def _authority(target: bytes) -> tuple[str, int]:

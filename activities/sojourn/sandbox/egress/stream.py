@@ -62,6 +62,17 @@ class Stream:
         while not self._writer.is_closing() and not poll.poll(0):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK.total_seconds())
 
+    async def linger(self) -> None:
+        """Say that nothing more is sent, and take what still comes for a while.
+
+        A client that is sending would otherwise be cut off before it has read what it was told.
+        """
+        with contextlib.suppress(OSError):
+            await self.finish()
+            async with asyncio.timeout(_FAREWELL.total_seconds()):
+                while await self.read():
+                    pass
+
     async def close(self, *, at_once: bool = False) -> None:
         """Close it. What was written is sent first, unless it is to be closed at once. Safe to repeat."""
         if at_once:
@@ -129,6 +140,11 @@ class TlsStream(Stream):
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
+
+    async def linger(self) -> None:
+        with contextlib.suppress(OSError):
+            await self.finish()
+        await self._inner.linger()
 
     async def close(self, *, at_once: bool = False) -> None:
         if not at_once:

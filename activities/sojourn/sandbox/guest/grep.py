@@ -50,15 +50,18 @@ class Results:
         self._room = LIMIT
         self._out = out
 
-    def add(self, name: str, rest: str) -> None:
-        text = os.path.join(self._prefix, name) + ":" + (rest if len(rest) <= LINE else rest[:LINE] + " [line cut]")
-        data = text.encode("utf-8", "replace") + b"\n"
+    def add(self, name: str, number: str, text: str) -> None:
+        shown = text if len(text) <= LINE else text[:LINE] + " [line cut]"
+        data = f"{os.path.join(self._prefix, name)}:{number}:{shown}\n".encode("utf-8", "replace")
         if len(data) > self._room:
-            self._out.write(f"[output truncated at {LIMIT} bytes; narrow the pattern or the path]\n".encode())
+            self.note(f"[output truncated at {LIMIT} bytes; narrow the pattern or the path]")
             raise _EnoughError
         self._room -= len(data)
         self.count += 1
         self._out.write(data)
+
+    def note(self, text: str) -> None:
+        self._out.write(text.encode() + b"\n")
 
 
 def search(pattern: str, root: str, prefix: str, out: BinaryIO) -> str | None:
@@ -98,7 +101,8 @@ def _ripgrep(pattern: str, folder: str, name: str, results: Results) -> bool:
                 path, mark, rest = raw.rstrip(b"\r\n").partition(b"\0")
                 if not mark:
                     continue  # what it says of binary files
-                results.add(os.fsdecode(path)[2:], rest.decode("utf-8", "replace"))
+                number, _, text = rest.partition(b":")
+                results.add(os.fsdecode(path)[2:], number.decode(), text.decode("utf-8", "replace"))
         except _EnoughError:
             rg.kill()
             raise
@@ -108,11 +112,11 @@ def _ripgrep(pattern: str, folder: str, name: str, results: Results) -> bool:
 def _walk(expression: Pattern[str], folder: str, name: str, results: Results) -> None:
     for number, path in enumerate(_files(folder, name)):
         if number >= FILES:
-            results.add("", f"[only the first {FILES} files were searched; narrow the path]")
+            results.note(f"[only the first {FILES} files were searched; narrow the path]")
             return
         try:
             for line, text in _matches(expression, os.path.join(folder, path)):
-                results.add(path, f"{line}:{text}")
+                results.add(path, str(line), text)
         except OSError:
             continue  # may not be read, or is gone
 

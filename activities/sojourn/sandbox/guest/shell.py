@@ -36,7 +36,7 @@ class Shell:
         self._feed: int | None = feed
         try:
             self.child = children.spawn(
-                ["bash", "--noprofile", "--norc", "-s"],
+                ["bash", "--noprofile", "--norc", "-O", "expand_aliases", "-s"],
                 program=bash,
                 cwd=cwd,
                 env=env,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from sojourn.gateway.wire.fault import fault
+from sojourn.gateway.wire.fault import NotYet, fault
 from sojourn.types import (
     AgentToolset,
     CustomTool,
@@ -22,7 +22,8 @@ from sojourn.types import (
 )
 from sojourn.types.agent import CodeExecutionTool, ToolName
 from sojourn.types.builtin import BUILT_IN, CODE_EXECUTION, BuiltInName
-from sojourn.types.wire import Wire
+from sojourn.types.web import MAX_DOMAINS, Domain, UserLocation
+from sojourn.types.wire import Omitted, Wire
 
 
 class AlwaysAllow(Wire):
@@ -51,6 +52,17 @@ _POLICIES: dict[Permission, AlwaysAllow | AlwaysAsk | AlwaysDeny] = {
     "allow": AlwaysAllow(),
     "ask": AlwaysAsk(),
     "deny": AlwaysDeny(),
+}
+
+
+Domains = Annotated[tuple[Domain, ...], Field(min_length=1, max_length=MAX_DOMAINS)]
+
+_STORED = ("allowed_domains", "blocked_domains", "max_content_tokens", "user_location")
+_OF_WEB_TOOLS = {
+    "allowed_domains": ("web_fetch", "web_search"),
+    "blocked_domains": ("web_fetch", "web_search"),
+    "max_content_tokens": ("web_fetch",),
+    "user_location": ("web_search",),
 }
 
 
@@ -84,12 +96,33 @@ class BuiltInSettings(SetDefault):
 
     name: BuiltInName
     type: BuiltInName | None = None
+    allowed_domains: Domains | None = None
+    blocked_domains: Domains | None = None
+    max_content_tokens: Annotated[int | None, Field(ge=1)] = None
+    user_location: UserLocation | None = None
+    url_sources: NotYet = None
 
     @model_validator(mode="after")
     def _one_name(self) -> "BuiltInSettings":
         if self.type not in (None, self.name):
             raise fault("type", message=f"{self.type!r} is not the tool's name, {self.name!r}; leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _of_the_tool(self) -> "BuiltInSettings":
+        for field, tools in _OF_WEB_TOOLS.items():
+            if getattr(self, field) is not None and self.name not in tools:
+                raise fault(field, message=f"no setting of {self.name}, but of {' and '.join(tools)}; leave it out")
+        if self.allowed_domains is not None and self.blocked_domains is not None:
+            raise fault("blocked_domains", message="not beside allowed_domains; leave one of them out")
+        for field in ("allowed_domains", "blocked_domains") if self.name == "web_fetch" else ():
+            if any("/" in each for each in getattr(self, field) or ()):
+                raise fault(field, message="hosts without a path; write docs.example.com")
+        return self
+
+    def within(self, default: ToolOptions, *, name: str) -> ToolOptions:
+        own = {field: value for field in _STORED if (value := getattr(self, field)) is not None}
+        return super().within(default, name=name).model_copy(update=own)
 
 
 class BuiltInTools(Wire):
@@ -257,6 +290,10 @@ class ResolvedBuiltIn(ResolvedSettings):
     """Settings of one built-in tool."""
 
     type: str
+    allowed_domains: Annotated[tuple[str, ...], Omitted] = ()
+    blocked_domains: Annotated[tuple[str, ...], Omitted] = ()
+    max_content_tokens: Annotated[int | None, Omitted] = None
+    user_location: Annotated[UserLocation | None, Omitted] = None
 
 
 class ResolvedBuiltInTools(Wire):
@@ -327,7 +364,12 @@ def resolved(tool: ToolConfig) -> ResolvedTool:
         return ResolvedMcpTools(mcp_server_name=tool.mcp_server_name, default_config=default, configs=named)
     default = _default(tool.default_config, "allow")
     typed = tuple(
-        ResolvedBuiltIn(name=each.name or "", type=each.name or "", **dict(_default(each, default.permission_policy)))
+        ResolvedBuiltIn(
+            name=each.name or "",
+            type=each.name or "",
+            **dict(_default(each, default.permission_policy)),
+            **{field: getattr(each, field) for field in _STORED},
+        )
         for each in tool.configs
     )
     return ResolvedBuiltInTools(default_config=default, configs=typed)
