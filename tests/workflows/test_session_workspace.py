@@ -207,7 +207,11 @@ async def _gave_up(probe: Any, yard: Yard) -> None:
 
 async def test_the_workspace_moves_with_its_files_when_its_worker_is_gone(yard: Yard, eventually: Eventually) -> None:
     probe = await yard.session(
-        bash("echo one > note; ln -s note link; chmod 751 note; mkfifo pipe"), DONE, bash("cat link; ls"), DONE, limits=SOON
+        bash("echo one > note; ln -s note link; chmod 751 note; mkfifo pipe"),
+        DONE,
+        bash("cat link; ls"),
+        DONE,
+        limits=SOON,
     )
     await talk(probe, 1)
     await _stored(yard, probe, 1, eventually)

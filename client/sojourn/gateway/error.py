@@ -48,7 +48,6 @@ _WRONG_NOW = (
     CredentialArchivedError,
     DeploymentArchivedError,
     EnvironmentArchivedError,
-    HeartbeatRefusedError,
     SessionClosedError,
     SessionStateError,
     ToolCallNotFoundError,

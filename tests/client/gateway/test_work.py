@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx2
 import pytest
 
 from sojourn.client.work import WorkStore
@@ -20,6 +20,7 @@ from sojourn.types import (
     AgentToolUse,
     EnvironmentId,
     InvalidRequestError,
+    Permission,
     ToolCallSettledError,
     UserToolResult,
 )
@@ -33,7 +34,17 @@ WRITE = ScriptedTurn(
 )
 READ = ScriptedTurn(calls=[ScriptedCall("read", {"file_path": "made.txt"})])
 DONE = ScriptedTurn(text="done")
-ASKING = AgentToolset(default_config=ToolOptions(permission="ask"))
+
+
+def toolset(permission: Permission = "allow") -> AgentToolset:
+    """What the SDK's worker runs."""
+    default = ToolOptions(enabled=False, permission=permission)
+    return AgentToolset(
+        default_config=default, configs=tuple(ToolOptions(name=name, enabled=True) for name in ("bash", "read"))
+    )
+
+
+ASKING = toolset("ask")
 
 
 @pytest.fixture
@@ -49,10 +60,10 @@ def store(stage: Any) -> WorkStore:
     return WorkStore(stage.client, task_queue=stage.runtime.task_queue)
 
 
-async def begun(stage: Any, environment: Environment, *turns: ScriptedTurn, toolset: Any = None) -> Any:
+async def begun(stage: Any, environment: Environment, *turns: ScriptedTurn, tools: Any = None) -> Any:
     """A session whose tools are for a worker of the user's own, with its first message."""
     await stage.work(turns)
-    agent = await stage.agent(toolset or AgentToolset())
+    agent = await stage.agent(tools or toolset())
     probe = await stage.open(agent, environment_id=environment.id)
     await probe.session.send("go")
     return probe
@@ -65,26 +76,35 @@ def key_of(gateway: Any, environment: Environment) -> str:
     return "worker"
 
 
+_WORKER = """
+import asyncio, sys
+import anthropic
+
+async def main(url, environment, key, folder, max_idle):
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="none") as sdk:
+        work = sdk.beta.environments.work
+        await work.worker(
+            environment_id=environment, environment_key=key, workdir=folder, max_idle=float(max_idle)
+        ).run()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
 @asynccontextmanager
-async def working(gateway: Any, environment: Environment, folder: Path, **options: Any) -> AsyncGenerator[None, None]:
-    """The SDK's own worker, while the block runs."""
-    key = key_of(gateway, environment)
-    sdk = anthropic.AsyncAnthropic(
-        base_url=gateway.url, api_key="none", max_retries=2, http_client=httpx2.AsyncClient(timeout=60)
-    )
-    async with sdk:
-        worker = sdk.beta.environments.work.worker(
-            environment_id=environment.id, environment_key=key, workdir=str(folder), **options
-        )
-        running = asyncio.create_task(worker.run())
-        try:
-            yield
-            if running.done():
-                running.result()
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+async def working(
+    gateway: Any, environment: Environment, folder: Path, *, max_idle: float = 60
+) -> AsyncGenerator[None, None]:
+    """The SDK's own worker, as a process of its own, while the block runs."""
+    arguments = (gateway.url, environment.id, key_of(gateway, environment), str(folder), str(max_idle))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _WORKER, *arguments)
+    try:
+        yield
+        assert process.returncode is None, "the worker has ended"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def test_the_sdks_worker_runs_the_tools_of_a_session(
@@ -104,7 +124,7 @@ async def test_the_sdks_worker_runs_the_tools_of_a_session(
 async def test_a_call_that_must_be_allowed_runs_after_that_only(
     stage: Any, gateway: Any, environment: Environment, tmp_path: Path
 ) -> None:
-    probe = await begun(stage, environment, WRITE, DONE, toolset=ASKING)
+    probe = await begun(stage, environment, WRITE, DONE, tools=ASKING)
     (call,) = await probe.parked()
 
     async with working(gateway, environment, tmp_path):
@@ -118,7 +138,7 @@ async def test_a_call_that_must_be_allowed_runs_after_that_only(
 
 
 async def test_a_denied_call_never_runs(stage: Any, gateway: Any, environment: Environment, tmp_path: Path) -> None:
-    probe = await begun(stage, environment, WRITE, DONE, toolset=ASKING)
+    probe = await begun(stage, environment, WRITE, DONE, tools=ASKING)
     (call,) = await probe.parked()
 
     async with working(gateway, environment, tmp_path):
@@ -134,7 +154,7 @@ async def test_two_workers_share_the_sessions_and_nothing_is_done_twice(
 ) -> None:
     count = ScriptedTurn(calls=[ScriptedCall("bash", {"command": "echo once >> times.txt"})])
     await stage.work([count, DONE])
-    agent = await stage.agent(AgentToolset())
+    agent = await stage.agent(toolset())
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -289,7 +309,7 @@ async def test_what_a_users_own_worker_does_not_know_is_refused_at_the_start(
 ) -> None:
     await stage.work([DONE])
     coder = await stage.agent(CodeExecutionTool())
-    plain = await stage.agent(AgentToolset())
+    plain = await stage.agent(toolset())
 
     with pytest.raises(InvalidRequestError, match="code_execution"):
         await stage.runtime.start_session(coder, environment_id=environment.id)

@@ -233,6 +233,7 @@ SentEvent = Annotated[
     | event.UserInterrupt
     | event.UserToolConfirmation
     | event.UserCustomToolResult
+    | event.UserToolResult
     | event.SystemMessage,
     Field(discriminator="type"),
 ]
