@@ -15,6 +15,7 @@ from sojourn.types.event import (
     UserEvent,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types.id import EventId
 from sojourn.types.record import (
@@ -168,6 +169,8 @@ class Conversation:
                 self._deny_messages.setdefault(event.tool_use_id, text)
             case UserCustomToolResult():
                 self._settle(event.custom_tool_use_id, event.content, is_error=event.is_error)
+            case UserToolResult():
+                self._settle(event.tool_use_id, event.content, is_error=event.is_error)
 
     def _said(self, said: tuple[object, ...]) -> None:
         for event in said:

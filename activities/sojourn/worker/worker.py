@@ -48,6 +48,7 @@ from sojourn.workflows import (
     DeploymentRunWorkflow,
     ExportWorkflow,
     SessionWorkflow,
+    WorkWorkflow,
 )
 
 logger = logging.getLogger("sojourn.worker")
@@ -151,6 +152,7 @@ class SojournWorker:
                 *(VERSIONED_ENTITIES if _versioned(options) else ENTITIES),
                 ExportWorkflow,
                 DeploymentRunWorkflow,
+                WorkWorkflow,
                 CheckSandboxWorkflow,
             ],
             activities=[

@@ -43,6 +43,7 @@ from sojourn.client.validation import (
     check_environment,
     check_events,
     check_readable,
+    check_self_hosted,
     check_size,
 )
 from sojourn.types.account import Budget
@@ -170,6 +171,7 @@ class SessionStore:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
         check_environment(environment)
+        check_self_hosted(agent.definition, environment, sandbox)
         await check_budget(agent.definition, budget)
         await self._sandboxes.require(needs_of(agent.definition.tools, environment, sandbox))
         events = check_events(initial_events if session_id is None else fixed_events(session_id, initial_events))

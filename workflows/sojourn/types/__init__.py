@@ -90,6 +90,7 @@ from sojourn.types.error import (
     EnvironmentInUseError,
     EnvironmentNameTakenError,
     EnvironmentNotFoundError,
+    HeartbeatRefusedError,
     InternalError,
     InvalidRequestError,
     KeyNotFoundError,
@@ -116,6 +117,7 @@ from sojourn.types.error import (
     TurnInterruptedError,
     VersionConflictError,
     WorkerUnavailableError,
+    WorkNotFoundError,
 )
 from sojourn.types.event import (
     AgentCustomToolUse,
@@ -358,6 +360,7 @@ __all__ = [
     "FileStoreMissingError",
     "FileTooLargeError",
     "FunctionTool",
+    "HeartbeatRefusedError",
     "ImageBlock",
     "InjectionLocation",
     "InjectionLocationChange",
@@ -492,6 +495,7 @@ __all__ = [
     "VaultUnavailableError",
     "VersionConflictError",
     "Wire",
+    "WorkNotFoundError",
     "WorkerUnavailableError",
     "data_converter",
     "new_event_id",

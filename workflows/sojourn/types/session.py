@@ -10,7 +10,7 @@ from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
-from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId, WorkId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.resource import Resource
 from sojourn.types.usage import Usage
@@ -131,7 +131,8 @@ class CallState(Wire):
     @property
     def waits_for_client(self) -> bool:
         """Whether only the client can move it on."""
-        return not self.settled and (self.kind == "custom" or (self.permission == "ask" and not self.approved))
+        ours = self.kind == "custom" or self.place == "client"
+        return not self.settled and (ours or (self.permission == "ask" and not self.approved))
 
 
 class TurnState(Wire):
@@ -168,6 +169,8 @@ class SessionState(Wire):
     metadata: Metadata = {}
     account: Annotated[SessionAccount | None, Omitted] = None
     """``None`` in what an earlier release left, whose cost is unknown."""
+    work: Annotated[WorkId | None, Omitted] = None
+    """The work item of a self-hosted environment that is in the queue or with a worker."""
     workspace: Annotated[WorkspaceState | None, Omitted] = None
     """``None`` while no tool has needed one."""
 
@@ -238,12 +241,15 @@ class StatusReport(Wire):
     """Messages that wait for their turn."""
 
 
+PendingKind = Literal["confirmation", "custom_tool_result", "tool_result"]
+
+
 class PendingAction(Wire):
     """A tool call that waits for the client."""
 
     id: EventId
     name: str
-    kind: Literal["confirmation", "custom_tool_result"]
+    kind: PendingKind
 
 
 class AgentState(Wire):

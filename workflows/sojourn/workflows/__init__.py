@@ -13,6 +13,7 @@ from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
 from sojourn.workflows.sandbox_check import CheckSandboxWorkflow
 from sojourn.workflows.session import SessionWorkflow
 from sojourn.workflows.vault import VaultWorkflow, VersionedVaultWorkflow
+from sojourn.workflows.work import WorkWorkflow
 
 ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, VaultWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
@@ -43,4 +44,5 @@ __all__ = [
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
     "VersionedVaultWorkflow",
+    "WorkWorkflow",
 ]

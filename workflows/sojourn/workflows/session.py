@@ -20,10 +20,11 @@ from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.resource import Resources
-from sojourn.workflows.signal import read_signal
+from sojourn.workflows.signal import read_signal, read_text
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn
 from sojourn.workflows.watch import Watch
+from sojourn.workflows.work_request import WorkRequests
 from sojourn.workflows.workspace import Workspace
 
 with workflow.unsafe.imports_passed_through():
@@ -44,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
         UserInterrupt,
         UserMessage,
         UserToolConfirmation,
+        UserToolResult,
     )
     from sojourn.types.export import ExportInput, ExportResult
     from sojourn.types.file_error import ResourceMissingError
@@ -66,6 +68,7 @@ with workflow.unsafe.imports_passed_through():
         TITLE_MEMO,
         UPDATE_SESSION_UPDATE,
         USAGE_QUERY,
+        WORK_OVER_SIGNAL,
     )
     from sojourn.types.resource import ChangeResourcesInput
     from sojourn.types.session import (
@@ -73,6 +76,7 @@ with workflow.unsafe.imports_passed_through():
         ArchiveInput,
         EndTurn,
         PendingAction,
+        RequiresAction,
         RetriesExhausted,
         SessionInput,
         SessionResult,
@@ -118,6 +122,9 @@ class SessionWorkflow:
         self._workspace = Workspace(state.workspace, self._journal, self._resources)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
+        self._work = WorkRequests(input, state.work)
+        self._asking: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
         self._shown_queue = len(state.queue) // _MANY
@@ -260,6 +267,8 @@ class SessionWorkflow:
     async def _continue_as_new(self) -> None:
         """Give way to the next run, unless the session is archived before its handlers have finished."""
         await self._workspace.at_rest()
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
         if self._ending is not None:
             return
@@ -311,6 +320,7 @@ class SessionWorkflow:
             title=self._title,
             metadata=self._metadata,
             account=self._shown_account(),
+            work=self._work.live,
             workspace=self._workspace.state,
         )
 
@@ -332,6 +342,7 @@ class SessionWorkflow:
     def _moved(self) -> None:
         self._account.observe(self._board.status)
         self._display.touch()
+        self._ask_for_work()
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -340,6 +351,8 @@ class SessionWorkflow:
         """Take events from a client, in order; a repeated id is one event."""
         # Anybody may send a signal by hand, with any name and any arguments. A handler with typed parameters would
         # raise where their number is another, and stop the session for good.
+        if name == WORK_OVER_SIGNAL:
+            return self._work_over(arguments)
         sent = read_signal(name, arguments)
         if sent is not None:
             self._display.touch()
@@ -349,6 +362,16 @@ class SessionWorkflow:
                 if event.id not in refused:
                     self._take(event)
             self._show_queue()
+
+    def _work_over(self, arguments: Sequence[RawValue]) -> None:
+        """A work item has ended. Calls that are open still get the next one."""
+        if self._work.over(read_text(arguments)):
+            self._ask_for_work()
+
+    def _ask_for_work(self) -> None:
+        parked = isinstance(self._board.stop_reason, RequiresAction) and self._ending is None
+        if parked and self._turn is not None and self._turn.wants_work and self._work.live is None:
+            self._asking = asyncio.create_task(self._work.ask())
 
     def _surplus(self, fresh: list[UserEvent]) -> set[EventId]:
         """The messages of a signal that find the queue full. Clients see to it that it does not come to this."""
@@ -385,7 +408,7 @@ class SessionWorkflow:
                 self._context.append(event.id)
             case UserInterrupt():
                 self._interrupt()
-            case UserToolConfirmation() | UserCustomToolResult() if self._turn:
+            case UserToolConfirmation() | UserCustomToolResult() | UserToolResult() if self._turn:
                 self._turn.take(event)
 
     def _interrupt(self) -> None:
@@ -522,12 +545,7 @@ class SessionWorkflow:
     def pending_actions(self) -> list[PendingAction]:
         """The tool calls that wait for the client."""
         waiting = self._turn.waiting if self._turn else []
-        return [
-            PendingAction(
-                id=call.id, name=call.name, kind="custom_tool_result" if call.kind == "custom" else "confirmation"
-            )
-            for call in waiting
-        ]
+        return [PendingAction(id=call.id, name=call.name, kind=call.awaits) for call in waiting]
 
     @workflow.query(name=USAGE_QUERY)
     def usage(self) -> Usage:

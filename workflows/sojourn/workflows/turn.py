@@ -40,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
         SessionUsage,
         UserCustomToolResult,
         UserToolConfirmation,
+        UserToolResult,
     )
     from sojourn.types.failure import ModelFailure
     from sojourn.types.id import EventId
@@ -63,6 +64,8 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.usage import Usage
 
 T = TypeVar("T")
+
+Answer = UserToolConfirmation | UserCustomToolResult | UserToolResult
 
 _MOVES = 3
 """How often a call may find its workspace gone before it is given up."""
@@ -106,7 +109,7 @@ class Turn:
         self._compacted = False
         self._attempts = 0
         # A signal is handled before the activity's result that came in the same workflow task.
-        self._early: list[UserToolConfirmation | UserCustomToolResult] = []
+        self._early: list[Answer] = []
         self._stepping = False
         self._interrupted = False
         self._in_flight: set[asyncio.Task[object]] = set()
@@ -144,11 +147,16 @@ class Turn:
         for task in self._in_flight:
             task.cancel()
 
-    def take(self, event: UserToolConfirmation | UserCustomToolResult) -> None:
+    @property
+    def wants_work(self) -> bool:
+        """Whether calls wait for a worker of the user's own."""
+        return any(call.place == "client" for call in self._calls.waiting)
+
+    def take(self, event: Answer) -> None:
         """Take the client's answer to a call. One that overtakes the model's result is kept until that comes."""
         if self._stepping:
             self._early.append(event)
-        elif isinstance(event, UserCustomToolResult):
+        elif isinstance(event, UserCustomToolResult | UserToolResult):
             if answered := self._calls.answer(event):
                 self._watch.tool_settled(answered, "error" if event.is_error else "ok")
         elif denied := self._calls.confirm(event):

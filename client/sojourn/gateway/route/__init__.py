@@ -14,6 +14,7 @@ from sojourn.gateway.route import (
     session,
     thread,
     vault,
+    work,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -29,6 +30,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *session.ENDPOINTS,
     *thread.ENDPOINTS,
     *vault.ENDPOINTS,
+    *work.ENDPOINTS,
 )
 
 __all__ = ["ENDPOINTS"]

@@ -197,7 +197,7 @@ _ONE = "/v1/sessions/{session_id}"
 ENDPOINTS = (
     Endpoint("POST", _ALL, "sessions.create", create, "write", "Start a session", CreateSession, reply=Session),
     Endpoint("GET", _ALL, "sessions.list", list_sessions, "read", "List sessions", None, SessionsQuery, SessionPage),
-    Endpoint("GET", _ONE, "sessions.retrieve", retrieve, "read", "Get a session", reply=Session),
+    Endpoint("GET", _ONE, "sessions.retrieve", retrieve, "read", "Get a session", reply=Session, for_workers=True),
     Endpoint("POST", _ONE, "sessions.update", update, "write", "Change a session", UpdateSession, reply=Session),
     Endpoint("DELETE", _ONE, "sessions.delete", delete, "control", "Delete a session", reply=DeletedSession),
     Endpoint("POST", f"{_ONE}/archive", "sessions.archive", archive, "control", "End a session", reply=Session),

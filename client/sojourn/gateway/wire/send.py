@@ -22,6 +22,7 @@ from sojourn.types import (
     UserInterrupt,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types import SystemMessage as StoredSystemMessage
 from sojourn.types.content import IMAGES
@@ -136,6 +137,14 @@ class SendToolResult(_Sendable):
     content: ResultContent | None = None
     is_error: bool | None = None
 
+    def stored(self) -> UserToolResult:
+        return UserToolResult(
+            id=self._event_id,
+            tool_use_id=self.tool_use_id,
+            content=self.content or (),
+            is_error=bool(self.is_error),
+        )
+
 
 class TextRubric(Wire):
     """What an outcome is graded by."""
@@ -224,6 +233,7 @@ SentEvent = Annotated[
     | event.UserInterrupt
     | event.UserToolConfirmation
     | event.UserCustomToolResult
+    | event.UserToolResult
     | event.SystemMessage,
     Field(discriminator="type"),
 ]
