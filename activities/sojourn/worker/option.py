@@ -41,7 +41,5 @@ class WorkerOptions:
     """Folder for the files of sessions; ``None`` is ``sojourn/workspaces`` in the user's data folder."""
     cleaning_interval: timedelta = timedelta(minutes=1)
     """How often workspaces of sessions that are over are looked for."""
-    sealer: Sealer | None = None
-    """Opens the secrets of vaults; ``None`` takes the keys of ``SOJOURN_VAULT_KEYS``, once they are needed."""
     sandboxed: bool = False
     """Run workflow code in Temporal's sandbox. Ours is linted and replay-tested, and 1.45 times cheaper without."""
