@@ -19,10 +19,14 @@ from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
+from sojourn.activities.hook import Hooks, HookSource, hooks_beside
+from sojourn.activities.hook_chain import SessionHooks
 from sojourn.activities.model_step import ModelStep
+from sojourn.activities.policy import WorkspacePolicies
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
+from sojourn.activities.turn_notice import TurnNotice
 from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
@@ -77,6 +81,7 @@ class SojournWorker:
         client: Client,
         *,
         tools: Iterable[ToolSource] = (),
+        hooks: Iterable[HookSource] = (),
         scripts: Mapping[str, Script] | None = None,
         options: WorkerOptions | None = None,
     ) -> None:
@@ -84,25 +89,37 @@ class SojournWorker:
 
         Args:
             client: Connected with `sojourn.types.data_converter`.
-            tools: Tools, functions, modules or import paths of modules.
+            tools: Tools, functions, modules or import paths of modules; hooks in the modules count too.
+            hooks: Hooks, modules or import paths of modules.
             scripts: Scripted models by name, for agents with ``scripted:NAME``.
             options: Sizes and limits.
 
         Raises:
-            InvalidRequestError: Tools cannot be imported or share a name.
+            InvalidRequestError: Tools or hooks cannot be imported or share a name.
         """
         self.options = options or WorkerOptions()
-        self.tools = Toolbox.of(tools)
+        sources = list(tools)
+        self.tools = Toolbox.of(sources)
+        self.hooks = Hooks.of([*hooks_beside(sources), *hooks])
         self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
+        # Of their own, so that a hook that never ends takes no thread from the tools.
+        self._hook_threads = ThreadPoolExecutor(16, thread_name_prefix="sojourn-hook")
+        session_hooks = SessionHooks(self.hooks, self._hook_threads)
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
         logs, envelope = SessionLogs(client), Envelope(client)
         catalogue = Catalogue(self.tools)
         step = ModelStep(
-            logs=logs, tools=catalogue, model=self._router, policy=self.options.permissions, envelope=envelope
+            logs=logs,
+            tools=catalogue,
+            model=self._router,
+            policy=self.options.permissions,
+            envelope=envelope,
+            policies=WorkspacePolicies(client),
+            hooks=session_hooks,
         )
         compaction = ContextCompaction(logs=logs, tools=catalogue, model=self._router)
-        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope)
+        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, hooks=session_hooks)
         runs = DeploymentRuns(client)
         self._worker = temporalio.worker.Worker(
             client,
@@ -116,6 +133,7 @@ class SojournWorker:
                 step.call_model,
                 call.run_tool,
                 compaction.compact_context,
+                TurnNotice(session_hooks).notify_turn,
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
@@ -149,6 +167,7 @@ class SojournWorker:
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._hook_threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
         logger.info("worker stopped", extra=self._ids())
 

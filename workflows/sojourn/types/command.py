@@ -6,25 +6,25 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from sojourn.types.glob import TextGlob
-from sojourn.types.shell import ANY, SPACE, ShellLine, SimpleCommand, read_line
+from sojourn.types.shell import ANY, SPACE, ShellLine, SimpleCommand, read_line, word_set
 
-_SHELLS = frozenset("sh bash dash ash zsh ksh mksh fish csh tcsh busybox rbash pwsh".split())
-_RUNNERS = frozenset(
+_SHELLS = word_set("sh bash dash ash zsh ksh mksh fish csh tcsh busybox rbash pwsh")
+_RUNNERS = word_set(
     "sudo doas env xargs nohup time timeout nice ionice stdbuf setsid command builtin exec chroot unshare nsenter"
     " watch parallel strace ltrace script flock runuser su chrt taskset setarch cpulimit entr ssh fakeroot"
-    " systemd-run at batch start-stop-daemon catchsegv valgrind gdb perf dbus-run-session xvfb-run unbuffer".split()
+    " systemd-run at batch start-stop-daemon catchsegv valgrind gdb perf dbus-run-session xvfb-run unbuffer"
 )
-_CODE = frozenset("eval source . trap".split())
-_BINDING = frozenset(
+_CODE = word_set("eval source . trap")
+_BINDING = word_set(
     "alias unalias enable hash bind complete compgen compopt fc mapfile readarray let declare typeset local export"
-    " readonly shopt set".split()
+    " readonly shopt set"
 )
 """Builtins that change what later words mean, or run some of their arguments."""
-_HIDING = frozenset("alias enable hash bind complete compgen fc mapfile readarray".split())
-_SUBSCRIPTS = frozenset("printf test [ read unset wait getopts".split())
+_HIDING = word_set("alias enable hash bind complete compgen fc mapfile readarray")
+_SUBSCRIPTS = word_set("printf test [ read unset wait getopts")
 """Builtins that take names of variables, and run what stands in the brackets of one."""
 _INTERPRETERS = re.compile(r"(python|perl|ruby|node|nodejs|php|lua|deno|bun|tclsh|expect|osascript|Rscript)[0-9.]*")
-_AWK = frozenset("awk gawk mawk nawk".split())
+_AWK = word_set("awk gawk mawk nawk")
 _INLINE = re.compile(r"-[a-zA-Z]*[ceErp].*|--(eval|print|command|run).*|eval")
 _FIND = re.compile(r"-(exec|execdir|ok|okdir|delete|fprint|fprint0|fprintf|fls)")
 
@@ -125,7 +125,11 @@ def _forms(words: Sequence[str], depth: int) -> Iterator[str]:
     yield " ".join(words)
     if name != head:
         yield " ".join((name, *words[1:]))
-    if name in _HIDING or (name in _SUBSCRIPTS and _subscripted(words)) or (name in _AWK and any("system" in word or "|" in word for word in words)):
+    if (
+        name in _HIDING
+        or (name in _SUBSCRIPTS and _subscripted(words))
+        or (name in _AWK and any("system" in word or "|" in word for word in words))
+    ):
         raise _OpaqueError
     if name in _SHELLS:
         yield from _of_shell(words, depth)

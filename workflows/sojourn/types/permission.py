@@ -118,9 +118,7 @@ def _of_unit(
     return min(said, key=lambda each: (-each[0], each[1], -_SEVERITY[each[2]]))[2]
 
 
-def _holding(
-    policy: PermissionPolicy, use: ToolUse, unit: SimpleCommand | None
-) -> Iterable[tuple[int, Permission]]:
+def _holding(policy: PermissionPolicy, use: ToolUse, unit: SimpleCommand | None) -> Iterable[tuple[int, Permission]]:
     for rule in policy.rules:
         read = read_rule(rule.rule)
         if read.allows(use, unit) if rule.permission == "allow" else read.concerns(use):

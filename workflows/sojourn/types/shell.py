@@ -17,12 +17,18 @@ ANY = "\ue000"
 SPACE = "\ue001"
 """Stands for white space inside a word, so that it cannot pass for the gap between two words."""
 
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 _MARKS = re.compile(f"[{ANY}{SPACE}\x00-\x08\x0b-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]")
 _TAME_PARAMETER = re.compile(r"[^\[\]`$\"'\\{}@()]*")
-_KEYWORDS = frozenset("if then elif else fi for while until do done select case in esac { } ! [[ ]]".split())
+_KEYWORDS = word_set("if then elif else fi for while until do done select case in esac { } ! [[ ]]")
 _DEPTH = 8
 
 _OPAQUE_WORDS = frozenset({"function", "coproc"})
@@ -135,7 +141,7 @@ class _Reader:
         left = list(words)
         while left:
             word, quoted = left[0]
-            if not quoted and word in _OPAQUE_WORDS or (word == "case" and self._nesting):
+            if (not quoted and word in _OPAQUE_WORDS) or (word == "case" and self._nesting):
                 raise _NotUnderstoodError
             if not (not quoted and word in _KEYWORDS) and not _ASSIGNMENT.match(word):
                 break

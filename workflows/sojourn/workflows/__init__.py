@@ -10,12 +10,19 @@ from sojourn.workflows.environment import (
 )
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
+from sojourn.workflows.policy import PolicyWorkflow, VersionedPolicyWorkflow
 from sojourn.workflows.session import SessionWorkflow
 
-ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow)
+ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, PolicyWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
 
-VERSIONED_ENTITIES = (VersionedAgentWorkflow, VersionedEnvironmentWorkflow, VersionedKeyWorkflow, VersionedNameWorkflow)
+VERSIONED_ENTITIES = (
+    VersionedAgentWorkflow,
+    VersionedEnvironmentWorkflow,
+    VersionedKeyWorkflow,
+    VersionedNameWorkflow,
+    VersionedPolicyWorkflow,
+)
 """The same for workers with a version, each of which takes them over from the one before."""
 
 __all__ = [
@@ -27,9 +34,11 @@ __all__ = [
     "ExportWorkflow",
     "KeyWorkflow",
     "NameWorkflow",
+    "PolicyWorkflow",
     "SessionWorkflow",
     "VersionedAgentWorkflow",
     "VersionedEnvironmentWorkflow",
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
+    "VersionedPolicyWorkflow",
 ]
