@@ -16,6 +16,7 @@ from sojourn.cli import (
     explain,
     gateway,
     key,
+    permission,
     schedule,
     session,
     up,
@@ -37,6 +38,7 @@ event.register(session.app)
 explain.register(session.app)
 app.add_typer(agent.app, name="agents")
 app.add_typer(environment.app, name="environments")
+app.add_typer(permission.app, name="permissions")
 app.add_typer(session.app, name="sessions")
 app.add_typer(key.app, name="keys")
 app.add_typer(deployment.app, name="deployments")

@@ -12,7 +12,7 @@ from sojourn.cli.folder import bind, claim, free_port
 from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
-from sojourn.cli.worker import Metrics, Scripts, Tools, prepare, scripts_of
+from sojourn.cli.worker import HookModules, Metrics, Scripts, Tools, prepare, scripts_of
 from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ async def up(
         typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
     ] = None,
     tools: Tools = None,
+    hooks: HookModules = None,
     scripts: Scripts = None,
     log_level: Level = "warning",
     log_format: Format = LogFormat.TEXT,
@@ -70,7 +71,7 @@ async def up(
                     runtime=telemetry.runtime,
                 )
             )
-            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts))
+            worker = SojournWorker(server.client, tools=tools or (), hooks=hooks or (), scripts=scripts_of(scripts))
             serving = await stack.enter_async_context(worker)
             served = None
             if listener is not None:

@@ -1,11 +1,13 @@
 """Which answers a session waits for: known from its log, so that a wrong one can be refused before it is sent."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
 from sojourn.types.event import (
     AgentToolResult,
     ModelRequestEnd,
+    Remember,
     SaidEvent,
     SessionRunning,
     UserCustomToolResult,
@@ -13,9 +15,18 @@ from sojourn.types.event import (
     UserToolConfirmation,
 )
 from sojourn.types.history import cursor_at
-from sojourn.types.id import EventId, SessionId
+from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.log import LogCursor, digest
-from sojourn.types.record import CallModelInput, CallModelResult, Record, RunToolInput, RunToolResult, UserEvents
+from sojourn.types.record import (
+    CallModelInput,
+    CallModelResult,
+    Record,
+    RunToolInput,
+    RunToolResult,
+    ToolCallPart,
+    UserEvents,
+)
+from sojourn.types.rule import WORKING_DIR, Rule, ToolUse, exact_rule
 from sojourn.types.session import PendingAction, SessionInput
 
 Answer = UserToolConfirmation | UserCustomToolResult
@@ -28,6 +39,8 @@ class _Call:
     asks: bool
     settled: bool = False
     approved: bool = False
+    part: ToolCallPart | None = None
+    """``None`` for what a run took over from the one before."""
 
     @property
     def waits(self) -> bool:
@@ -50,6 +63,7 @@ class OpenCalls:
     _stepping: bool = False
     _early: list[Answer] = field(default_factory=list)
     """Answers that stand before the model's result: a server may turn the two round. The workflow keeps them too."""
+    _start: SessionInput | None = None
     begun: bool = False
     continued: bool = False
     """Whether there are runs before the first one that was fed, which may know more."""
@@ -57,6 +71,7 @@ class OpenCalls:
     def begin(self, start: SessionInput) -> None:
         """Take what the run before has left open."""
         self.begun, self.continued = True, start.state is not None
+        self._start = start
         self._cursor = cursor_at(start)
         turn = start.state.turn if start.state else None
         self._seen.update(start.state.seen if start.state else ())
@@ -93,6 +108,27 @@ class OpenCalls:
             for id, call in self._calls.items()
             if call.waits
         ]
+
+    def knows(self, id: EventId) -> bool:
+        """Whether the log that was fed tells what the call is."""
+        return id in self._calls and self._calls[id].part is not None
+
+    def rules(self, confirmed: list[UserToolConfirmation]) -> Iterator[tuple[Remember, AgentId, Rule]]:
+        """What is to be allowed from now on, for whom, and the agent of the session.
+
+        Raises:
+            InvalidRequestError: A call is too long to be remembered.
+            ToolCallNotFoundError: No such call is there.
+        """
+        for event in confirmed:
+            part = self._calls[event.tool_use_id].part if self.knows(event.tool_use_id) else None
+            if part is None or self._start is None or event.remember is None:
+                raise ToolCallNotFoundError(event.tool_use_id)
+            cwd = self._start.environment.working_dir or WORKING_DIR
+            if (rule := exact_rule(ToolUse(part.name, part.input, cwd=cwd))) is None:
+                text = f"remember: the call of {part.name!r} is too long to be remembered; allow it once"
+                raise InvalidRequestError(text, param="remember")
+            yield event.remember, self._start.agent.id, rule
 
     def admit(self, answer: Answer) -> bool:
         """Whether the answer is news. One equal to the answer already given is not.
@@ -135,7 +171,8 @@ class OpenCalls:
     def _step(self, result: CallModelResult) -> None:
         self._past |= self._calls.keys()
         self._calls = {
-            call.id: _Call(call.name, call.kind == "custom", call.permission == "ask") for call in result.calls
+            call.id: _Call(call.name, call.kind == "custom", call.permission == "ask", part=call)
+            for call in result.calls
         }
         self._stepping = False
         early, self._early = self._early, []
@@ -174,6 +211,11 @@ class OpenCalls:
 def target(answer: Answer) -> EventId:
     """The call that the answer is for."""
     return answer.tool_use_id if isinstance(answer, UserToolConfirmation) else answer.custom_tool_use_id
+
+
+def remembered(events: list[UserEvent]) -> list[UserToolConfirmation]:
+    """Those events that allow a call for longer."""
+    return [event for event in events if isinstance(event, UserToolConfirmation) and event.remember is not None]
 
 
 def answers(events: list[UserEvent]) -> list[Answer]:

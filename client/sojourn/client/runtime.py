@@ -17,10 +17,12 @@ from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
-from sojourn.client.handle import SessionHandle
+from sojourn.client.handle import SessionHandle, ToolUse, call_id
 from sojourn.client.log import Follower, SessionLogs
 from sojourn.client.outcome import TurnWatch
+from sojourn.client.policy import PolicyRegistry, PolicyStore
 from sojourn.client.poll import LONG_POLLS, PollBudget
+from sojourn.client.question import asked, result_blocks
 from sojourn.client.reading import Session, SessionReads
 from sojourn.client.registry import Agent
 from sojourn.client.schedule import ScheduleStore
@@ -31,14 +33,16 @@ from sojourn.client.update import has_worker
 from sojourn.client.validation import check_session_id
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
+from sojourn.types.content import ContentBlock
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
-from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
+from sojourn.types.event import AgentMessage, SessionEvent, UserCustomToolResult, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
 from sojourn.types.id import DeploymentId, EnvironmentId, SessionId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
+from sojourn.types.question import Answers
 from sojourn.types.session import (
     ArchiveInput,
     EnvironmentConfig,
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
     from sojourn.client.embedded import Scripts, Tools
 
 
-class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
+class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, PolicyRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -76,6 +80,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         self.client = client
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
+        self._policies = PolicyStore(client, task_queue=task_queue)
         self._environments = EnvironmentStore(client, task_queue=task_queue)
         self._schedules = ScheduleStore(
             client, agents=self._agents, environments=self._environments, task_queue=task_queue
@@ -180,6 +185,8 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         environment_id: EnvironmentId | str | None = None,
         deployment_id: DeploymentId | str | None = None,
         budget: Budget | None = None,
+        interactive: bool = True,
+        skip_permissions: bool = False,
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -187,7 +194,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             agent: Which agent.
             owner: To whom the session belongs; by default the agent handle's or the runtime's.
             environment: Where tools run. A worker without a sandbox refuses anything but the empty one.
-            permissions: Rules of this session; they beat the agent's.
+            permissions: Rules of this session; among equally narrow ones they beat the agent's.
             title: For people.
             metadata: Up to 16 pairs of strings.
             session_id: An id of your own, to start at most one session for something.
@@ -196,6 +203,8 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             environment_id: The environment it runs in; it must ask for nothing that needs a sandbox.
             deployment_id: The deployment that started it, for lists.
             budget: What it may cost at list price; can be raised or removed later, and not be added.
+            interactive: Whether somebody is there to be asked. If not, what would be asked is denied.
+            skip_permissions: Allow all that the workspace's and the worker's rules do not deny; see `update_session`.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
@@ -227,6 +236,8 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
             environment_id=await self._admitted(environment_id, owner),
             deployment_id=DeploymentId(deployment_id) if deployment_id is not None else None,
             budget=budget,
+            interactive=interactive,
+            skip_permissions=skip_permissions,
         )
         return SessionHandle(self, started, owner)
 
@@ -369,6 +380,38 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         """How far the log goes now, and the agent that the session runs. Raises what `get_session` does."""
         return await self._sessions.log_end(*self._session(session, owner))
 
+    async def answer(
+        self,
+        session: Session,
+        call: ToolUse,
+        content: str | Sequence[ContentBlock] | Answers,
+        *,
+        is_error: bool = False,
+        owner: Owner | None = None,
+    ) -> None:
+        """Give the result of a custom tool, or answer the questions of `ask_user`.
+
+        Args:
+            session: Which session.
+            call: Which call: its event, or its id.
+            content: The result as text or blocks; or answers, one for each question in their order, or by the
+                question's text or header. An answer is the label of an option or words of one's own, and a list of
+                them where the question takes several.
+            is_error: The tool has failed, and the content says how.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Raises:
+            InvalidRequestError: The answers do not fit the questions.
+            ToolCallNotFoundError: Nobody has made the call.
+            ToolCallSettledError: It has a result already.
+        """
+        blocks = result_blocks(content, is_error=is_error, questions=call)
+        if blocks is None:
+            events = await self.list_events(session, owner=owner)
+            blocks = result_blocks(content, is_error=is_error, questions=asked(events, call))
+        event = UserCustomToolResult(custom_tool_use_id=call_id(call), content=blocks or (), is_error=is_error)
+        await self.send_event(session, event, owner=owner)
+
     async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
         """End the turn in progress and keep what it has produced; queued messages go next."""
         await self.send_event(session, UserInterrupt(), owner=owner)
@@ -405,7 +448,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry):
         await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE, how)
 
     async def update_session(self, session: Session, change: UpdateSessionInput, *, owner: Owner | None = None) -> None:
-        """Change title, metadata or budget, or between turns the agent's snapshot.
+        """Change title, metadata, budget or whether permissions are skipped, or between turns the agent's snapshot.
 
         A budget that is raised or removed lets a session go on by itself that has used it up.
 

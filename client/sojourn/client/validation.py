@@ -14,7 +14,14 @@ from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
-from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
+from sojourn.types.event import (
+    SystemMessage,
+    UserDefineOutcome,
+    UserEvent,
+    UserMessage,
+    UserToolConfirmation,
+    UserToolResult,
+)
 from sojourn.types.id import AgentId, DeploymentId, DeploymentRunId, EnvironmentId, SessionId, new_event_id
 from sojourn.types.payload import inline, limit_bytes
 from sojourn.types.price import has_price
@@ -50,6 +57,9 @@ def _check_event(event: UserEvent, *, path: str) -> None:
         blank = (isinstance(block, TextBlock) and not block.text.strip() for block in event.content)
         if all(blank):
             raise InvalidRequestError(f"{path}.content: the message is empty; write some text", param=f"{path}.content")
+    if isinstance(event, UserToolConfirmation) and event.remember is not None and event.result != "allow":
+        text = f"{path}.remember: goes with result 'allow' only; to deny for good, add a rule"
+        raise InvalidRequestError(text, param=f"{path}.remember")
     if isinstance(event, UserDefineOutcome):
         raise InvalidRequestError(f"{path}.type: outcomes are not supported yet; send a user.message", param=path)
     if isinstance(event, UserToolResult):

@@ -11,6 +11,7 @@ from sojourn.types.agent import (
     AgentInfo,
     AgentToolset,
     AgentVersion,
+    AskUserTool,
     Compaction,
     CustomTool,
     FunctionTool,
@@ -151,7 +152,9 @@ from sojourn.types.model import (
 from sojourn.types.permission import (
     Permission,
     PermissionPolicy,
+    Rule,
 )
+from sojourn.types.policy import WorkspacePolicy
 from sojourn.types.preview import (
     ContentDelta,
     EventDelta,
@@ -160,6 +163,7 @@ from sojourn.types.preview import (
     PreviewedEvent,
     ToolProgress,
 )
+from sojourn.types.question import Option, Question
 from sojourn.types.schedule import (
     AgentRef,
     CronSchedule,
@@ -222,6 +226,7 @@ __all__ = [
     "AgentToolUse",
     "AgentToolset",
     "AgentVersion",
+    "AskUserTool",
     "Base64Source",
     "Budget",
     "BudgetReached",
@@ -291,6 +296,7 @@ __all__ = [
     "ModelRequestStart",
     "ModelSettings",
     "NotFoundError",
+    "Option",
     "Owner",
     "Packages",
     "PayloadTooLargeError",
@@ -302,12 +308,14 @@ __all__ = [
     "PreviewedEvent",
     "Provider",
     "ProviderError",
+    "Question",
     "Reason",
     "Refusal",
     "RequiresAction",
     "RetriesExhausted",
     "RetryStatus",
     "RollOver",
+    "Rule",
     "RunError",
     "SandboxConfig",
     "SandboxError",
@@ -371,6 +379,7 @@ __all__ = [
     "VersionConflictError",
     "Wire",
     "WorkerUnavailableError",
+    "WorkspacePolicy",
     "data_converter",
     "new_event_id",
     "new_session_id",
