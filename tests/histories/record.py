@@ -14,11 +14,11 @@ import json
 import re
 import tomllib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from play import ASK, DONE, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from play import ASK, DONE, HOOKS, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client, WorkflowHistory
@@ -32,12 +32,14 @@ from sojourn.client.update import execute_update
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
     CloudConfigChange,
+    ConflictError,
     DeploymentDefinition,
     EnvironmentChange,
     EnvironmentDefinition,
     EnvironmentNotFoundError,
     Owner,
     Packages,
+    PermissionPolicy,
     RollOver,
     UserMessage,
 )
@@ -45,7 +47,7 @@ from sojourn.types.event import (
     AgentToolUse,
     SessionErrorEvent,
 )
-from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id
+from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id, policy_workflow_id
 from sojourn.types.name import HOLD_ENVIRONMENT_UPDATE
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
@@ -55,6 +57,7 @@ AGENT = "agent-versions"
 ENVIRONMENT = "environment-changes"
 NAME = "environment-name"
 KEY = "key"
+POLICY = "policy"
 EXPORT = "export-at-end"
 RUN = "deployment-run-started"
 FAILED_RUN = "deployment-run-failed"
@@ -127,7 +130,7 @@ def _worker(client: Client, name: str, play: Play, *, build_id: str | None = Non
         graceful_shutdown=timedelta(0),
         deployment=WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED) if version else None,
     )
-    return SojournWorker(client, tools=[add, pay, hang], scripts={name: play.turns}, options=options)
+    return SojournWorker(client, tools=[add, pay, hang], hooks=HOOKS, scripts={name: play.turns}, options=options)
 
 
 @asynccontextmanager
@@ -258,6 +261,18 @@ async def _record_key(client: Client, folder: Path) -> None:
     await _write(client, folder, key_workflow_id(key.id), KEY)
 
 
+async def _record_policy(client: Client, folder: Path) -> None:
+    async with _worker(client, "policy", PLAYS["turn"]), _crew(client, "policy") as runtime:
+        made = await runtime.set_policy(PermissionPolicy.of(deny=["bash(rm *)"]))
+        await runtime.add_rule("bash(git *)")
+        await runtime.add_rule("bash(git *)")
+        await runtime.add_rule("bash(make)", agent="agent_recorded")
+        await runtime.remove_rule("bash(git *)")
+        with suppress(ConflictError):
+            await runtime.set_policy(PermissionPolicy(), version=made.version)
+    await _write(client, folder, policy_workflow_id(OWNER.workspace), POLICY)
+
+
 async def _begun(client: Client, workflow_id: str) -> None:
     """Wait until a worker has had the workflow."""
     events = client.get_workflow_handle(workflow_id).fetch_history_events(wait_new_event=True)
@@ -272,6 +287,7 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     ENVIRONMENT: _record_environment,
     NAME: _record_name,
     KEY: _record_key,
+    POLICY: _record_policy,
     RUN: _record_started_run,
     FAILED_RUN: _record_failed_run,
 }
