@@ -27,7 +27,7 @@ _MARKS = re.compile(f"[{ANY}{SPACE}\x00-\x08\x0b-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]")
-_TAME_PARAMETER = re.compile(r"[^\[\]`$\"'\\{}@()]*")
+_TAME_PARAMETER = re.compile(r"(?!!)[^\[\]`$\"'\\{}@()]*")
 _KEYWORDS = word_set("if then elif else fi for while until do done select case in esac { } ! [[ ]]")
 _DEPTH = 8
 
