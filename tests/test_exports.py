@@ -227,6 +227,7 @@ EXPORTS = {
     ],
     "sojourn.worker": [
         "EmbeddedServer",
+        "HookSource",
         "SojournWorker",
         "Telemetry",
         "ToolSource",

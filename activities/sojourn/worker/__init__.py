@@ -3,10 +3,11 @@
 from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
 from sojourn.worker.telemetry import Telemetry, open_telemetry
-from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
+from sojourn.worker.worker import HookSource, SojournWorker, ToolSource, WorkerOptions
 
 __all__ = [
     "EmbeddedServer",
+    "HookSource",
     "SojournWorker",
     "Telemetry",
     "ToolSource",

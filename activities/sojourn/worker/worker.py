@@ -42,6 +42,8 @@ from sojourn.workflows import (
 
 logger = logging.getLogger("sojourn.worker")
 
+__all__ = ["HookSource", "SojournWorker", "ToolSource", "WorkerOptions"]
+
 ToolSource = Tool | Function | ModuleType | str
 
 

@@ -211,7 +211,7 @@ class Dialog:
             raise ProviderError(failure.message, category=failure.type)
 
 
-_CHOICES = "[y/n/always/always agent/always global/reason to deny]"
+_CHOICES = "[y/n/always/reason to deny]"
 _ALWAYS: dict[str, Remember] = {
     "always": "session",
     "always this": "session",

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sojourn.testing import Script
-from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, embedded_server  # noqa: TID251 (see above)
+from sojourn.worker import EmbeddedServer, HookSource, SojournWorker, ToolSource, embedded_server  # noqa: TID251 (see above)
 
 Tools = Iterable[ToolSource]
+Hooks = Iterable[HookSource]
 Scripts = Mapping[str, Script]
 
 
@@ -15,6 +16,7 @@ Scripts = Mapping[str, Script]
 async def embedded(
     *,
     tools: Tools,
+    hooks: Hooks,
     scripts: Scripts | None,
     data: Path | None,
     store: str | None,
@@ -24,6 +26,6 @@ async def embedded(
     """A server and a worker while the block runs; see `AgentRuntime.embedded`."""
     async with (
         embedded_server(data=data, store=store, port=port, ui_port=ui_port) as server,
-        SojournWorker(server.client, tools=tools, scripts=scripts),
+        SojournWorker(server.client, tools=tools, hooks=hooks, scripts=scripts),
     ):
         yield server

@@ -54,7 +54,7 @@ from sojourn.types.session import (
 )
 
 if TYPE_CHECKING:
-    from sojourn.client.embedded import Scripts, Tools
+    from sojourn.client.embedded import Hooks, Scripts, Tools
 
 
 class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, PolicyRegistry):
@@ -131,6 +131,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, PolicyRe
         cls,
         *,
         tools: "Tools" = (),
+        hooks: "Hooks" = (),
         scripts: "Scripts | None" = None,
         data: Path | None = None,
         store: str | None = None,
@@ -142,6 +143,7 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, PolicyRe
 
         Args:
             tools: Tools for the worker: functions, modules, or import paths of modules.
+            hooks: Hooks for the worker: hooks, modules, or import paths of modules.
             scripts: Scripted models by name.
             data: Folder for the database; ``None`` keeps everything in memory.
             store: URL of the object store; by default in the folder, or in memory.
@@ -155,7 +157,10 @@ class AgentRuntime(SessionReads, ScheduleRegistry, EnvironmentRegistry, PolicyRe
         # Here, because only those who start everything have the worker's dependencies installed.
         from sojourn.client.embedded import embedded
 
-        async with embedded(tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port) as server:
+        started = embedded(
+            tools=tools, hooks=hooks, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port
+        )
+        async with started as server:
             runtime = cls(server.client, owner=owner)
             try:
                 yield runtime
