@@ -4,6 +4,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from pydantic import JsonValue
 
 from sojourn.activities import tool
 from sojourn.testing import ScriptedCall, ScriptedTurn
@@ -76,7 +77,11 @@ async def test_permissions_are_skipped_by_an_update(gateway: Any) -> None:
 
 
 async def test_ask_user_is_a_tool_that_the_client_answers(gateway: Any) -> None:
-    question = {"question": "Which?", "header": "Which", "options": [{"label": "a"}, {"label": "b"}]}
+    question: dict[str, JsonValue] = {
+        "question": "Which?",
+        "header": "Which",
+        "options": [{"label": "a"}, {"label": "b"}],
+    }
     turn = ScriptedTurn(calls=[ScriptedCall("ask_user", {"questions": [question]})])
     probe = await started(gateway, turn, ScriptedTurn(text="done"), tools=[{"type": "ask_user"}])
     await probe.session.send("go")
