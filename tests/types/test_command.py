@@ -362,6 +362,18 @@ def test_patterns_of_commands(pattern: str, line: str, expected: bool) -> None:
     assert allows(pattern, line) is expected
 
 
+@pytest.mark.parametrize("line", [r"rm \"a\"", "'rm' \\\"a\\\"", "rm 'x' a"])
+def test_what_was_quoted_is_not_what_looks_like_it(line: str) -> None:
+    assert not allows('rm "a"', line)
+    assert not allows("ls; reboot", "'ls;' reboot")
+
+
+@pytest.mark.parametrize("line", ["env " * 60 + "x", "(" * 3000, "{" * 40_000, "a;" * 20_000, "$(" * 5000, "`" * 9999])
+def test_what_would_take_long_is_opaque_at_once(line: str) -> None:
+    assert not allows("git *", line)
+    BashPattern("rm *").concerns(line)
+
+
 @pytest.mark.parametrize(
     ("pattern", "line", "expected"),
     [

@@ -235,6 +235,8 @@ def test_a_search_is_compared_as_text() -> None:
         ("web_fetch(https://a b/)", "no pattern of an address"),
         ("web_fetch(ftp://a/)", "no pattern of an address"),
         ("code_execution(print*)", "code cannot be judged"),
+        ("ba*(command=git *)", "name one tool"),
+        ("*(path=/x)", "name one tool"),
         ("x" * (MAX_RULE + 1), "at most"),
     ],
 )

@@ -43,6 +43,9 @@ class BashPattern:
     def __init__(self, text: str) -> None:
         self._glob = TextGlob.of(text)
         # `git *` is `git` too.
+        plain = units(self._glob.parts[0]) if self._glob.is_exact else None
+        # Only where nothing is quoted is a text the same as what it says.
+        self._may_be_part = not self._glob.is_exact or [each.text for each in plain or ()] == [self._glob.parts[0]]
         self._bare = text[:-2] if text.endswith(" *") and not text.endswith("\\ *") else None
 
     @property
@@ -56,7 +59,7 @@ class BashPattern:
 
     def allows(self, command: SimpleCommand) -> bool:
         """Whether one command of a clean line is of this form."""
-        if not self._glob.is_exact and _runs_others(command):
+        if not self._may_be_part or (not self._glob.is_exact and _runs_others(command)):
             return False
         return self._glob.matches(command.text) or (self._bare is not None and command.text == self._bare)
 
@@ -117,8 +120,14 @@ def _subscripted(words: Sequence[str]) -> bool:
     return any("$(" in word or "`" in word or (names_only and ANY in word) for word in words[1:])
 
 
-def _forms(words: Sequence[str], depth: int) -> Iterator[str]:
-    """The command as it stands, without the folder of its program, and what it runs in its turn."""
+def _forms(words: Sequence[str], depth: int, *, alone: bool = True) -> Iterator[str]:
+    """The command as it stands, without the folder of its program, and what it runs in its turn.
+
+    Args:
+        words: Of the command.
+        depth: How many commands it is inside of.
+        alone: Whether nobody else looks at the commands that its later words may be.
+    """
     if depth > _DEPTH:
         raise _OpaqueError
     head, name = words[0], _name(words[0])
@@ -132,17 +141,19 @@ def _forms(words: Sequence[str], depth: int) -> Iterator[str]:
     ):
         raise _OpaqueError
     if name in _SHELLS:
-        yield from _of_shell(words, depth)
+        yield from _of_shell(words, depth, alone=alone)
     elif name in _CODE:
         yield from _of_code(name, words, depth)
     elif _INTERPRETERS.fullmatch(name) and (_inline(words) or _reads_input(words)):
         raise _OpaqueError
+    elif not alone:
+        return
     elif name in _RUNNERS or ANY in head or (name == "find" and any(_FIND.match(word) for word in words)):
         yield from _of_runner(words, depth)
 
 
-def _of_shell(words: Sequence[str], depth: int) -> Iterator[str]:
-    if _name(words[0]) == "busybox":
+def _of_shell(words: Sequence[str], depth: int, *, alone: bool) -> Iterator[str]:
+    if _name(words[0]) == "busybox" and alone:
         yield from _of_runner(words, depth)
     for place, word in enumerate(words[1:], 1):
         if ANY in word:
@@ -172,7 +183,7 @@ def _of_runner(words: Sequence[str], depth: int) -> Iterator[str]:
     if len(words) > _SUFFIXES:
         raise _OpaqueError
     for place in range(1, len(words)):
-        yield from _forms(words[place:], depth + 1)
+        yield from _forms(words[place:], depth + 1, alone=False)
         if SPACE in words[place]:
             yield from _of_text(words[place], depth)
 

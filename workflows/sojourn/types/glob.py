@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sojourn.types.shell import ANY
 
-_MANY = 1_000_000
+_MANY = 20_000
 """Steps a comparison may take; beyond it two texts count as possibly equal."""
 
 

@@ -1,6 +1,6 @@
 """Who may run a tool: decided in code, never by the model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from sojourn.types.rule import Permission, Rule, ToolUse, read_rule
@@ -83,7 +83,8 @@ def evaluate(
     """
     use = ToolUse(use) if isinstance(use, str) else use
     policies = (session, agent, everywhere, worker)
-    found = [_of_unit(use, unit, configured, declared, policies) for unit in use.units]
+    held = [each for place, policy in enumerate(policies, 1) for each in _held(policy, use, place)]
+    found = [_of_unit(use, unit, configured, declared, policies, held) for unit in use.units]
     return max(found, key=_SEVERITY.__getitem__)
 
 
@@ -101,14 +102,17 @@ def _of_unit(
     configured: Permission | None,
     declared: Permission | None,
     policies: Sequence[PermissionPolicy],
+    held: Sequence[tuple[int, int, Permission]],
 ) -> Permission:
-    said: list[tuple[int, int, Permission]] = []
+    said = list(held)
     if configured is not None:
         said.append((_TOOL, 0, configured))
     for place, policy in enumerate(policies, 1):
         if (exception := policy.for_tool(use.name)) is not None:
             said.append((_TOOL, place, exception))
-        said += [(rank, place, permission) for rank, permission in _holding(policy, use, unit)]
+        allowing = (read_rule(rule.rule) for rule in policy.rules if rule.permission == "allow")
+        allowed: Permission = "allow"
+        said += [(rule.rank, place, allowed) for rule in allowing if rule.allows(use, unit)]
     if declared is not None:
         said.append((_TOOL, len(policies) + 1, declared))
     if not said:
@@ -118,11 +122,11 @@ def _of_unit(
     return min(said, key=lambda each: (-each[0], each[1], -_SEVERITY[each[2]]))[2]
 
 
-def _holding(policy: PermissionPolicy, use: ToolUse, unit: SimpleCommand | None) -> Iterable[tuple[int, Permission]]:
+def _held(policy: PermissionPolicy, use: ToolUse, place: int) -> Iterator[tuple[int, int, Permission]]:
+    """The rules that restrict a call, with their rank; they hold for the whole of it."""
     for rule in policy.rules:
-        read = read_rule(rule.rule)
-        if read.allows(use, unit) if rule.permission == "allow" else read.concerns(use):
-            yield read.rank, rule.permission
+        if rule.permission != "allow" and (read := read_rule(rule.rule)).concerns(use):
+            yield read.rank, place, rule.permission
 
 
 def _decided(rules: Sequence[Permission | None]) -> Permission | None:

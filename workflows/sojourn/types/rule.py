@@ -223,6 +223,10 @@ def read_rule(text: str) -> ReadRule:
     glob = TextGlob.of(name.replace("?", "*"))
     if predicate is None or predicate == "*":
         return ReadRule(glob)
+    if not glob.is_exact and (met := next((each for each in _MAIN if glob.matches(each)), None)):
+        raise ValueError(
+            f"{text[:80]!r}: {met!r} is judged in a way of its own; name one tool, or leave the brackets out"
+        )
     if (whole := _whole(predicate)) is not None:
         return ReadRule(glob, whole=whole)
     named = _named(name, predicate)

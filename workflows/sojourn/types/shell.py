@@ -31,6 +31,10 @@ _TAME_PARAMETER = re.compile(r"(?!!)[^\[\]`$\"'\\{}@()]*")
 _KEYWORDS = word_set("if then elif else fi for while until do done select case in esac { } ! [[ ]]")
 _DEPTH = 8
 
+_LENGTH = 50_000
+_COMMANDS = 200
+"""What is longer or does more is opaque: rules are held against every command, while a worker waits."""
+
 _OPAQUE_WORDS = frozenset({"function", "coproc"})
 
 
@@ -58,7 +62,7 @@ class ShellLine:
 def read_line(text: str, *, depth: int = 0) -> ShellLine:
     """Read a line, or several."""
     line = ShellLine()
-    if _MARKS.search(text) or depth > _DEPTH:
+    if len(text) > _LENGTH or depth > _DEPTH or _MARKS.search(text):
         return ShellLine(clean=False, opaque=True)
     try:
         reader = _Reader(text, line, depth)
@@ -147,6 +151,8 @@ class _Reader:
                 break
             self._line.clean = False
             left.pop(0)
+        if len(self._line.commands) >= _COMMANDS:
+            raise _NotUnderstoodError
         if left:
             self._line.commands.append(SimpleCommand(tuple(word for word, _ in left)))
 
@@ -156,7 +162,7 @@ class _Reader:
         found = re.compile(r"&>>?|<<<|<<-?|<&|>&|<>|>\||>>|<\(|>\(|<|>").match(self._text, self._at)
         assert found is not None
         before = self._text[self._at - 1] if self._at else " "
-        if words and before not in " \t" and words[-1][0].isdigit():
+        if words and before not in " \t" and re.fullmatch("[0-9]+", words[-1][0]) and not words[-1][1]:
             words.pop()
         elif before not in " \t\n;|&()":
             self._line.clean = False
@@ -228,16 +234,19 @@ class _Reader:
         if char in "*?[" or (char == "~" and first):
             return ANY
         if char == "{" and not (first and self._peek() in ("", *" \t\n;")):
-            # Several words come of one: nothing of it is known.
-            self._line.clean = self._line.clean and "," not in self._rest_of_word()
-            return ANY if "," in self._rest_of_word() or ".." in self._rest_of_word() else char
+            return self._brace()
         if char == "!" and not (first and self._peek() in (" ", "\t")):
             self._line.clean = False
         return char
 
-    def _rest_of_word(self) -> str:
-        found = re.compile(r"[^\s;|&()<>]*").match(self._text, self._at)
-        return found.group() if found else ""
+    def _brace(self) -> str:
+        """What comes after ``{``: several words may come of one, of which nothing is known then."""
+        found = re.compile(r"[^\s;|&()<>]{0,500}").match(self._text, self._at)
+        rest = found.group() if found else ""
+        if not re.search(r"[,{]", rest) and ".." not in rest.partition("}")[0] and len(rest) < 500:
+            return "{"
+        self._line.clean = False
+        return ANY
 
     def _single(self) -> str:
         stop = self._text.find("'", self._at + 1)
