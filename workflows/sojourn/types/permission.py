@@ -85,7 +85,7 @@ def evaluate(
     policies = (session, agent, everywhere, worker)
     held = [each for place, policy in enumerate(policies, 1) for each in _held(policy, use, place)]
     found = [_of_unit(use, unit, configured, declared, policies, held) for unit in use.units]
-    return max(found, key=_SEVERITY.__getitem__)
+    return max(found, key=lambda each: _SEVERITY[each])
 
 
 def enforced(
