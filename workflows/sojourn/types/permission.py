@@ -49,6 +49,7 @@ class PermissionPolicy(Wire):
 
 
 NOTHING = PermissionPolicy()
+ALLOW: Permission = "allow"
 
 
 def evaluate(
@@ -84,7 +85,7 @@ def evaluate(
     use = ToolUse(use) if isinstance(use, str) else use
     policies = (session, agent, everywhere, worker)
     held = [each for place, policy in enumerate(policies, 1) for each in _held(policy, use, place)]
-    found = [_of_unit(use, unit, configured, declared, policies, held) for unit in use.units]
+    found: list[Permission] = [_of_unit(use, unit, configured, declared, policies, held) for unit in use.units]
     return max(found, key=lambda each: _SEVERITY[each])
 
 
@@ -104,22 +105,26 @@ def _of_unit(
     policies: Sequence[PermissionPolicy],
     held: Sequence[tuple[int, int, Permission]],
 ) -> Permission:
-    said = list(held)
+    said: list[tuple[int, int, Permission]] = list(held)
     if configured is not None:
         said.append((_TOOL, 0, configured))
     for place, policy in enumerate(policies, 1):
         if (exception := policy.for_tool(use.name)) is not None:
             said.append((_TOOL, place, exception))
         allowing = (read_rule(rule.rule) for rule in policy.rules if rule.permission == "allow")
-        allowed: Permission = "allow"
-        said += [(rule.rank, place, allowed) for rule in allowing if rule.allows(use, unit)]
+        said.extend((rule.rank, place, ALLOW) for rule in allowing if rule.allows(use, unit))
     if declared is not None:
         said.append((_TOOL, len(policies) + 1, declared))
     if not said:
         return _decided([policy.default for policy in policies]) or "allow"
-    if any(permission == "deny" for *_, permission in said):
+    if any(permission == "deny" for _, _, permission in said):
         return "deny"
-    return min(said, key=lambda each: (-each[0], each[1], -_SEVERITY[each[2]]))[2]
+    return min(said, key=_nearness)[2]
+
+
+def _nearness(said: tuple[int, int, Permission]) -> tuple[int, int, int]:
+    rank, place, permission = said
+    return -rank, place, -_SEVERITY[permission]
 
 
 def _held(policy: PermissionPolicy, use: ToolUse, place: int) -> Iterator[tuple[int, int, Permission]]:
