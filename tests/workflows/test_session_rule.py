@@ -1,7 +1,7 @@
 """Rules with patterns of arguments, from the session to the workspace, while a session runs."""
 
 import pytest
-from tests.conftest import PlayedModel, Probe, Stage
+from tests.conftest import PlayedModel, Probe, Stage, eventually
 
 from sojourn.activities import tool
 from sojourn.testing import ScriptedCall, ScriptedTurn
@@ -216,3 +216,22 @@ async def test_what_operators_deny_stays_denied_while_permissions_are_skipped(st
     await probe.idle(1, "end_turn")
 
     assert permissions(probe) == ["deny", "allow", "allow"]
+
+
+@pytest.mark.parametrize("scope", ["session", "agent"])
+async def test_a_call_that_has_moved_to_the_next_run_is_remembered_too(stage: Stage, scope: Remember) -> None:
+    turns = [run("make"), run("make"), DONE]
+    probe = await stage.session(*turns, tools=[bash], policy=ASK, roll_over=RollOver(max_events=20))
+    await probe.session.send("go")
+    (call,) = await probe.parked()
+    for number in range(8):
+        await probe.session.update(UpdateSessionInput(title=f"title {number}"))
+
+    async def moved() -> bool:
+        return await probe.runs() > 1
+
+    await eventually(moved, "the session has given way to its next run")
+    await probe.session.confirm(call, allow=True, remember=scope)
+    await probe.idle(2, "end_turn")
+
+    assert permissions(probe) == ["ask", "allow"]
