@@ -15,11 +15,11 @@ import os
 import re
 import tomllib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from play import ASK, DONE, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from play import ASK, DONE, HOOKS, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
 from pydantic import SecretStr
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
@@ -37,6 +37,7 @@ from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.testing.authority import FakeAuthority, fake_authority
 from sojourn.types import (
     CloudConfigChange,
+    ConflictError,
     CredentialChange,
     CredentialDefinition,
     DeploymentDefinition,
@@ -50,6 +51,7 @@ from sojourn.types import (
     NewStaticBearer,
     Owner,
     Packages,
+    PermissionPolicy,
     RollOver,
     StaticBearerChange,
     UserMessage,
@@ -62,7 +64,7 @@ from sojourn.types.event import (
     AgentToolUse,
     SessionErrorEvent,
 )
-from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id
+from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id, policy_workflow_id
 from sojourn.types.name import (
     ARCHIVE_CREDENTIAL_UPDATE,
     ARCHIVE_VAULT_UPDATE,
@@ -82,6 +84,7 @@ VAULT = "vault-changes"
 ARCHIVED_VAULT = "vault-archived"
 NAME = "environment-name"
 KEY = "key"
+POLICY = "policy"
 EXPORT = "export-at-end"
 RUN = "deployment-run-started"
 FAILED_RUN = "deployment-run-failed"
@@ -155,7 +158,7 @@ def _worker(client: Client, name: str, play: Play, *, build_id: str | None = Non
         graceful_shutdown=timedelta(0),
         deployment=WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED) if version else None,
     )
-    return SojournWorker(client, tools=[add, pay, hang], scripts={name: play.turns}, options=options)
+    return SojournWorker(client, tools=[add, pay, hang], hooks=HOOKS, scripts={name: play.turns}, options=options)
 
 
 @asynccontextmanager
@@ -367,6 +370,18 @@ async def _record_question(client: Client, folder: Path) -> None:
     await _write(client, folder, await ask_for_sandbox(client), SANDBOX)
 
 
+async def _record_policy(client: Client, folder: Path) -> None:
+    async with _worker(client, "policy", PLAYS["turn"]), _crew(client, "policy") as runtime:
+        made = await runtime.set_policy(PermissionPolicy.of(deny=["bash(rm *)"]))
+        await runtime.add_rule("bash(git *)")
+        await runtime.add_rule("bash(git *)")
+        await runtime.add_rule("bash(make)", agent="agent_recorded")
+        await runtime.remove_rule("bash(git *)")
+        with suppress(ConflictError):
+            await runtime.set_policy(PermissionPolicy(), version=made.version)
+    await _write(client, folder, policy_workflow_id(OWNER.workspace), POLICY)
+
+
 async def _begun(client: Client, workflow_id: str) -> None:
     """Wait until a worker has had the workflow."""
     events = client.get_workflow_handle(workflow_id).fetch_history_events(wait_new_event=True)
@@ -383,6 +398,7 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     ARCHIVED_VAULT: _record_archived_vault,
     NAME: _record_name,
     KEY: _record_key,
+    POLICY: _record_policy,
     RUN: _record_started_run,
     FAILED_RUN: _record_failed_run,
     SANDBOX: _record_question,

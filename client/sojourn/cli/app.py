@@ -18,6 +18,7 @@ from sojourn.cli import (
     file,
     gateway,
     key,
+    permission,
     schedule,
     session,
     up,
@@ -41,6 +42,7 @@ explain.register(session.app)
 app.add_typer(agent.app, name="agents")
 app.add_typer(environment.app, name="environments")
 app.add_typer(file.app, name="files")
+app.add_typer(permission.app, name="permissions")
 app.add_typer(session.app, name="sessions")
 app.add_typer(vault.app, name="vaults")
 app.add_typer(credential.app, name="credentials")

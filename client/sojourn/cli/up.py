@@ -12,7 +12,17 @@ from sojourn.cli.folder import bind, claim, free_port
 from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
-from sojourn.cli.worker import Metrics, Sandbox, Scripts, Tools, Workspaces, prepare, sandbox_line, scripts_of
+from sojourn.cli.worker import (
+    HookModules,
+    Metrics,
+    Sandbox,
+    Scripts,
+    Tools,
+    Workspaces,
+    prepare,
+    sandbox_line,
+    scripts_of,
+)
 from sojourn.client.development import development_sealer
 from sojourn.types import Sealer
 from sojourn.types.store import STORE_VARIABLE
@@ -43,6 +53,7 @@ async def up(
         typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
     ] = None,
     tools: Tools = None,
+    hooks: HookModules = None,
     scripts: Scripts = None,
     sandbox: Sandbox = "auto",
     workspaces: Workspaces = None,
@@ -76,7 +87,9 @@ async def up(
                 )
             )
             options = WorkerOptions(sandbox=sandbox, workspaces=workspaces or data / "workspaces", sealer=sealer)
-            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts), options=options)
+            worker = SojournWorker(
+                server.client, tools=tools or (), hooks=hooks or (), scripts=scripts_of(scripts), options=options
+            )
             serving = await stack.enter_async_context(worker)
             served = None
             if listener is not None:

@@ -1,11 +1,13 @@
 """Which answers a session waits for: known from its log, so that a wrong one can be refused before it is sent."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
 from sojourn.types.event import (
     AgentToolResult,
     ModelRequestEnd,
+    Remember,
     SaidEvent,
     SessionRunning,
     UserCustomToolResult,
@@ -14,7 +16,7 @@ from sojourn.types.event import (
     UserToolResult,
 )
 from sojourn.types.history import cursor_at
-from sojourn.types.id import EventId, SessionId
+from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.log import LogCursor, digest
 from sojourn.types.record import (
     CallModelInput,
@@ -25,6 +27,7 @@ from sojourn.types.record import (
     ToolCallPart,
     UserEvents,
 )
+from sojourn.types.rule import WORKING_DIR, Rule, ToolUse, exact_rule
 from sojourn.types.session import CallState, PendingAction, PendingKind, SessionInput
 
 Answer = UserToolConfirmation | UserCustomToolResult | UserToolResult
@@ -46,10 +49,13 @@ class _Call:
     asks: bool
     settled: bool = False
     approved: bool = False
+    part: ToolCallPart | None = None
+    """``None`` for what a run took over from the one before."""
 
     @classmethod
     def of(cls, call: ToolCallPart | CallState) -> "_Call":
-        return cls(call.name, call.kind == "custom", call.place == "client", call.permission == "ask")
+        part = call if isinstance(call, ToolCallPart) else None
+        return cls(call.name, call.kind == "custom", call.place == "client", call.permission == "ask", part=part)
 
     @property
     def unconfirmed(self) -> bool:
@@ -82,6 +88,7 @@ class OpenCalls:
     _stepping: bool = False
     _early: list[Answer] = field(default_factory=list)
     """Answers that stand before the model's result: a server may turn the two round. The workflow keeps them too."""
+    _start: SessionInput | None = None
     begun: bool = False
     continued: bool = False
     """Whether there are runs before the first one that was fed, which may know more."""
@@ -89,6 +96,7 @@ class OpenCalls:
     def begin(self, start: SessionInput) -> None:
         """Take what the run before has left open."""
         self.begun, self.continued = True, start.state is not None
+        self._start = start
         self._cursor = cursor_at(start)
         turn = start.state.turn if start.state else None
         self._seen.update(start.state.seen if start.state else ())
@@ -122,6 +130,27 @@ class OpenCalls:
         return [
             PendingAction(id=id, name=call.name, kind=call.awaits) for id, call in self._calls.items() if call.waits
         ]
+
+    def knows(self, id: EventId) -> bool:
+        """Whether the log that was fed tells what the call is."""
+        return id in self._calls and self._calls[id].part is not None
+
+    def rules(self, confirmed: list[UserToolConfirmation]) -> Iterator[tuple[Remember, AgentId, Rule]]:
+        """What is to be allowed from now on, for whom, and the agent of the session.
+
+        Raises:
+            InvalidRequestError: A call is too long to be remembered.
+            ToolCallNotFoundError: No such call is there.
+        """
+        for event in confirmed:
+            part = self._calls[event.tool_use_id].part if self.knows(event.tool_use_id) else None
+            if part is None or self._start is None or event.remember is None:
+                raise ToolCallNotFoundError(event.tool_use_id)
+            cwd = self._start.environment.working_dir or WORKING_DIR
+            if (rule := exact_rule(ToolUse(part.name, part.input, cwd=cwd))) is None:
+                text = f"remember: the call of {part.name!r} is too long to be remembered; allow it once"
+                raise InvalidRequestError(text, param="remember")
+            yield event.remember, self._start.agent.id, rule
 
     def admit(self, answer: Answer) -> bool:
         """Whether the answer is news. One equal to the answer already given is not.
@@ -211,6 +240,11 @@ class OpenCalls:
 def target(answer: Answer) -> EventId:
     """The call that the answer is for."""
     return answer.custom_tool_use_id if isinstance(answer, UserCustomToolResult) else answer.tool_use_id
+
+
+def remembered(events: list[UserEvent]) -> list[UserToolConfirmation]:
+    """Those events that allow a call for longer."""
+    return [event for event in events if isinstance(event, UserToolConfirmation) and event.remember is not None]
 
 
 def answers(events: list[UserEvent]) -> list[Answer]:

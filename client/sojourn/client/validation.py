@@ -15,7 +15,7 @@ from sojourn.types.agent import AgentDefinition, CodeExecutionTool, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
-from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage
+from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolConfirmation
 from sojourn.types.id import (
     AgentId,
     CredentialId,
@@ -62,6 +62,9 @@ def _check_event(event: UserEvent, *, path: str) -> None:
         blank = (isinstance(block, TextBlock) and not block.text.strip() for block in event.content)
         if all(blank):
             raise InvalidRequestError(f"{path}.content: the message is empty; write some text", param=f"{path}.content")
+    if isinstance(event, UserToolConfirmation) and event.remember is not None and event.result != "allow":
+        text = f"{path}.remember: goes with result 'allow' only; to deny for good, add a rule"
+        raise InvalidRequestError(text, param=f"{path}.remember")
     if isinstance(event, UserDefineOutcome):
         raise InvalidRequestError(f"{path}.type: outcomes are not supported yet; send a user.message", param=path)
 

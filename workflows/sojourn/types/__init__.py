@@ -11,6 +11,7 @@ from sojourn.types.agent import (
     AgentInfo,
     AgentToolset,
     AgentVersion,
+    AskUserTool,
     Compaction,
     CustomTool,
     FunctionTool,
@@ -187,7 +188,9 @@ from sojourn.types.model import (
 from sojourn.types.permission import (
     Permission,
     PermissionPolicy,
+    Rule,
 )
+from sojourn.types.policy import WorkspacePolicy
 from sojourn.types.preview import (
     ContentDelta,
     EventDelta,
@@ -196,6 +199,7 @@ from sojourn.types.preview import (
     PreviewedEvent,
     ToolProgress,
 )
+from sojourn.types.question import Option, Question
 from sojourn.types.resource import (
     BranchCheckout,
     CommitCheckout,
@@ -292,6 +296,7 @@ __all__ = [
     "AgentToolUse",
     "AgentToolset",
     "AgentVersion",
+    "AskUserTool",
     "Base64Source",
     "BranchCheckout",
     "Budget",
@@ -398,6 +403,7 @@ __all__ = [
     "NewStaticBearer",
     "NotFoundError",
     "OAuthRefreshChange",
+    "Option",
     "Owner",
     "Packages",
     "PayloadTooLargeError",
@@ -409,6 +415,7 @@ __all__ = [
     "PreviewedEvent",
     "Provider",
     "ProviderError",
+    "Question",
     "Reason",
     "Refusal",
     "RepositoryMount",
@@ -419,6 +426,7 @@ __all__ = [
     "RetriesExhausted",
     "RetryStatus",
     "RollOver",
+    "Rule",
     "RunError",
     "SandboxConfig",
     "SandboxError",
@@ -497,6 +505,7 @@ __all__ = [
     "Wire",
     "WorkNotFoundError",
     "WorkerUnavailableError",
+    "WorkspacePolicy",
     "data_converter",
     "new_event_id",
     "new_session_id",

@@ -152,6 +152,11 @@ def key_workflow_id(key_id: KeyId) -> str:
     return f"sojourn:keys/{key_id}"
 
 
+def policy_workflow_id(workspace: str) -> str:
+    """The Temporal workflow id of the rules of a workspace."""
+    return f"sojourn:policies/{workspace}"
+
+
 def name_workflow_id(workspace: str, name: str) -> str:
     """The Temporal workflow id under which an environment holds its name."""
     digest = hashlib.sha256(name.encode()).hexdigest()

@@ -145,6 +145,8 @@ class TurnState(Wire):
     calls: tuple[CallState, ...] = ()
     compact: Annotated[bool, Omitted] = False
     """The conversation fills the model's window and is to be compacted before the next model step."""
+    notify: Annotated[bool, Omitted] = False
+    """A hook wants to know when the turn ends."""
 
 
 class SessionState(Wire):
@@ -199,6 +201,10 @@ class SessionInput(Wire):
     vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
     """Where its credentials are: the first vault that has one for a server or a variable counts."""
     permissions: PermissionPolicy = PermissionPolicy()
+    interactive: Annotated[bool, Field(exclude_if=lambda value: value is True)] = True
+    """Whether somebody is there to be asked; if not, what would be asked is denied."""
+    skip_permissions: Annotated[bool, Omitted] = False
+    """Allow all that operators do not deny. As it was when the run began."""
     title: Title | None = None
     metadata: Metadata = {}
     resources: Annotated[tuple[Resource, ...], Omitted] = ()
@@ -220,6 +226,8 @@ class UpdateSessionInput(Wire):
     """In place of the one the session was started with; more than what has been spent."""
     remove_budget: Annotated[bool, Omitted] = False
     """Lift the limit for good."""
+    skip_permissions: Annotated[bool | None, Unset] = None
+    """Allow all that operators do not deny, or no longer; from the next model step on."""
 
 
 class ArchiveInput(Wire):

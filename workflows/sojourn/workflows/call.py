@@ -37,6 +37,8 @@ class Call:
     started: bool = False
     title: str = ""
     place: Place | None = None
+    refusal: str = ""
+    """What the model is told if it does not run; not carried, because such a call is settled at once."""
 
     @property
     def waits(self) -> bool:
@@ -86,6 +88,7 @@ class Calls:
                 asked_at=at,
                 title=_title(part),
                 place=part.place,
+                refusal=part.refusal,
             )
             for part in parts
         )

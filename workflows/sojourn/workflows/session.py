@@ -18,6 +18,7 @@ from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.notice import Notices
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.resource import Resources
 from sojourn.workflows.signal import read_signal, read_text
@@ -70,6 +71,7 @@ with workflow.unsafe.imports_passed_through():
         USAGE_QUERY,
         WORK_OVER_SIGNAL,
     )
+    from sojourn.types.record import NotifyTurnInput
     from sojourn.types.resource import ChangeResourcesInput
     from sojourn.types.session import (
         AgentState,
@@ -120,6 +122,8 @@ class SessionWorkflow:
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._resources = Resources(input.resources)
         self._workspace = Workspace(state.workspace, self._journal, self._resources)
+        self._skip_permissions = input.skip_permissions
+        self._notices = Notices()
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._work = WorkRequests(input, state.work)
@@ -186,6 +190,7 @@ class SessionWorkflow:
             on_change=self._display.touch,
             watch=self._watch,
             workspace=self._workspace,
+            skips=lambda: self._skip_permissions,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
@@ -212,6 +217,8 @@ class SessionWorkflow:
     def _end_turn(self, turn: Turn, reason: StopReason) -> None:
         self._open_turn = None
         self._watch.turn_ends(reason.type, steps=turn.steps, usage=turn.usage)
+        if turn.notify and workflow.patched("turn-complete"):
+            self._notices.turn_ended(self._notice(turn, reason))
         self._journal.say(turn.usage_event())
         self._usage += turn.usage
         # A turn that ended before its first step leaves its message to the next one's context.
@@ -221,6 +228,17 @@ class SessionWorkflow:
             self._journal.say(SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
             self._workspace.store()
+
+    def _notice(self, turn: Turn, reason: StopReason) -> NotifyTurnInput:
+        return NotifyTurnInput(
+            session_id=self._input.session_id,
+            agent_id=self._agent.id,
+            owner=self._input.owner,
+            hooks=self._agent.definition.hooks,
+            stop_reason=reason.type,
+            turn=self._turns,
+            steps=turn.steps,
+        )
 
     def _failed(self, error: TurnFailedError) -> StopReason:
         self._watch.turn_failed(error.error_type)
@@ -242,6 +260,7 @@ class SessionWorkflow:
     async def _seal(self, status: SessionStatus) -> SessionResult:
         """Say the last word. In one workflow task with the completion, so nothing can come after it."""
         await self._workspace.close()
+        await self._notices.at_rest()
         if workflow.patched("export-at-end"):
             await start_final_export(workflow.info().workflow_id)
         self._journal.say(SessionTerminated(status=status))
@@ -269,6 +288,7 @@ class SessionWorkflow:
         await self._workspace.at_rest()
         if self._asking is not None:
             await asyncio.wait({self._asking})
+        await self._notices.at_rest()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
         if self._ending is not None:
             return
@@ -281,6 +301,7 @@ class SessionWorkflow:
                 "agent": self._agent,
                 "budget": self._account.budget,
                 "resources": self._resources.current,
+                "skip_permissions": self._skip_permissions,
                 "state": self._state(),
             }
         )
@@ -467,7 +488,7 @@ class SessionWorkflow:
 
     @workflow.update(name=UPDATE_SESSION_UPDATE)
     def update_session(self, change: UpdateSessionInput) -> None:
-        """Change title, metadata or budget at any time, the agent's snapshot between turns."""
+        """Change title, metadata, budget or permissions at any time, the agent's snapshot between turns."""
         if change.title is not None:
             self._title = change.title
         self._metadata = self._patched(change)
@@ -476,6 +497,8 @@ class SessionWorkflow:
         removed = change.remove_budget and self._account.budget is not None
         if change.budget is not None or removed:
             self._account.budget = change.budget
+        if change.skip_permissions is not None:
+            self._skip_permissions = change.skip_permissions
         account = self._account_now()
         workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata, ACCOUNT_MEMO: account})
         self._journal.say(
@@ -485,6 +508,7 @@ class SessionWorkflow:
                 agent_version=change.agent.version if change.agent else None,
                 budget=change.budget,
                 budget_removed=removed,
+                skip_permissions=change.skip_permissions,
             )
         )
 

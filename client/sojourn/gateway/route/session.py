@@ -78,6 +78,8 @@ async def create(call: Call[CreateSession, None]) -> Session:
             budget=body.budget.stored() if body.budget else None,
             vault_ids=body.vault_ids or (),
             resources=body.resources or (),
+            interactive=body.interactive,
+            skip_permissions=body.skip_permissions,
             # The wire has refused every other kind.
             initial_events=[event.stored() for event in body.initial_events if event.type == "user.message"],
         )
@@ -157,6 +159,7 @@ def _change(body: UpdateSession, now: SessionSnapshot) -> UpdateSessionInput:
         metadata=metadata,
         agent=_changed_agent(body, now.agent),
         budget=body.budget.stored() if body.budget else None,
+        skip_permissions=body.skip_permissions,
         remove_budget="budget" in given and body.budget is None and now.info.account.budget is not None,
     )
 
