@@ -15,6 +15,7 @@ from temporalio.client import Client
 from tests.guard import Guard
 
 from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResults, UserTurn
+from sojourn.activities.hook import Hook, HookSource
 from sojourn.activities.model import ModelRequest
 from sojourn.activities.tool import Toolbox
 from sojourn.client import AgentHandle, AgentRuntime, SessionHandle
@@ -25,6 +26,7 @@ from sojourn.types import (
     AgentMessage,
     AgentToolResult,
     AgentToolUse,
+    AskUserTool,
     Compaction,
     CustomTool,
     Event,
@@ -285,6 +287,7 @@ class Stage:
         *,
         summary: Script | None = None,
         tools: Iterable[ToolSource] = (),
+        hooks: Iterable[HookSource] = (),
         options: WorkerOptions | None = None,
         client: Client | None = None,
         **more: Any,
@@ -298,6 +301,7 @@ class Stage:
         worker = SojournWorker(
             client or self.client,
             tools=tools,
+            hooks=hooks,
             scripts={name: each for name, each in scripts.items() if each is not None},
             options=replace(options, task_queue=self.task_queue),
             **more,
@@ -320,6 +324,7 @@ class Stage:
         limits: Limits | None = None,
         compaction: Compaction | None = None,
         system: str | None = None,
+        hooks: Sequence[str] = (),
     ) -> AgentHandle:
         """Create an agent."""
         definition = AgentDefinition(
@@ -328,6 +333,7 @@ class Stage:
             system=system,
             tools=tuple(FunctionTool(name=tool) if isinstance(tool, str) else tool for tool in tools),
             permission_policy=policy or PermissionPolicy(),
+            hooks=tuple(hooks),
             limits=limits or Limits(),
             compaction=compaction or Compaction(),
         )
@@ -352,7 +358,8 @@ class Stage:
         *turns: ScriptedTurn,
         script: Script | None = None,
         tools: Sequence[ToolSource] = (),
-        custom: Sequence[CustomTool] = (),
+        custom: Sequence[CustomTool | AskUserTool] = (),
+        hooks: Sequence[Hook] = (),
         policy: PermissionPolicy | None = None,
         limits: Limits | None = None,
         compaction: Compaction | None = None,
@@ -362,10 +369,18 @@ class Stage:
         **session: Any,
     ) -> Probe:
         """A worker with the script and the tools, an agent that may use them, and a session of it."""
-        await self.work(script or turns or None, summary=summary, tools=tools, options=options)
+        await self.work(script or turns or None, summary=summary, tools=tools, hooks=hooks, options=options)
         model = "scripted:play" if script or turns else "scripted:echo"
         names = Toolbox.of(tools).names
-        agent = await self.agent(*names, *custom, model=model, policy=policy, limits=limits, compaction=compaction)
+        agent = await self.agent(
+            *names,
+            *custom,
+            model=model,
+            policy=policy,
+            limits=limits,
+            compaction=compaction,
+            hooks=[each.name for each in hooks if not each.always],
+        )
         return await self.open(agent, roll_over=roll_over, **session)
 
     async def check(self) -> None:

@@ -20,6 +20,7 @@ from sojourn.client import AgentRuntime
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
     AgentDefinition,
+    AskUserTool,
     CustomTool,
     EventId,
     FunctionTool,
@@ -54,6 +55,27 @@ SCRIPTS = {
         ScriptedTurn(text="It is nice."),
     ],
     "human": [ScriptedTurn(calls=[ScriptedCall("ask_human", {"question": "age?"})]), ScriptedTurn(text="Thank you.")],
+    "asker": [
+        ScriptedTurn(
+            calls=[
+                ScriptedCall(
+                    "ask_user",
+                    {
+                        "questions": [
+                            {"question": "Which?", "header": "Which", "options": [{"label": "red"}, {"label": "blue"}]},
+                            {
+                                "question": "More?",
+                                "header": "More",
+                                "options": [{"label": "a"}, {"label": "b"}],
+                                "multi_select": True,
+                            },
+                        ]
+                    },
+                )
+            ]
+        ),
+        ScriptedTurn(text="Noted."),
+    ],
     "slow": [ScriptedTurn(text="one two three", stall=True), ScriptedTurn(text="Here again.")],
     "broken": [ScriptedTurn(failure=ScriptedFailure(kind="fatal", message="no such key"))],
 }
@@ -103,6 +125,7 @@ async def agents(runtime: AgentRuntime) -> dict[str, str]:
     definitions = [
         AgentDefinition(name="weather", model=_scripted("weather"), tools=(WEATHER,), permission_policy=asks),
         AgentDefinition(name="human", model=_scripted("human"), tools=(ASK,)),
+        AgentDefinition(name="asker", model=_scripted("asker"), tools=(AskUserTool(),)),
         *(AgentDefinition(name=name, model=_scripted(name)) for name in ("echo", "slow", "broken")),
     ]
     return {each.name: (await runtime.create(each)).id for each in definitions}

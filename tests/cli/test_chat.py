@@ -43,6 +43,23 @@ async def test_custom_tool_is_asked_for(sojourn: Any, agents: dict[str, str]) ->
     assert "  ← error: nobody home" in ended.out
 
 
+async def test_always_is_for_the_very_call(sojourn: Any, agents: dict[str, str]) -> None:
+    ended = await sojourn("chat", "--agent", agents["weather"], stdin="weather?\nalways\nonce more\n")
+
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-3:] == ['  → get_weather(city="Paris")', "  ← sunny in Paris", "It is nice."]
+
+
+async def test_questions_are_answered_by_numbers_or_in_own_words(sojourn: Any, agents: dict[str, str]) -> None:
+    ended = await sojourn("chat", "--agent", agents["asker"], stdin="go\n7\n2\n1, b\ngo\nno idea\na,2\n")
+
+    assert ended.code == 0, ended.err
+    assert "    2  blue" in ended.out
+    assert "choose a number from 1 to 2" in ended.err
+    assert "Which?\nblue" in ended.out.replace(" ", " ") or "Which? blue" in ended.out
+    assert "no idea (in the user's own words)" in ended.out
+
+
 async def test_pipe_that_ends_before_the_approval_is_a_conflict(
     sojourn: Any, agents: dict[str, str], runtime: AgentRuntime
 ) -> None:
@@ -123,7 +140,7 @@ async def test_terminal_asks_for_approval_and_takes_orders(terminal: Any, agents
     async with terminal("chat", "--agent", agents["weather"]) as shell:
         await shell.prompted()
         shell.type("weather?\r")
-        await shell.see("[y/n/reason to deny]")
+        await shell.see("[y/n/always/reason to deny]")
         shell.type("y\r")
         await shell.see("sunny in Paris")
         await shell.see("It is nice.")

@@ -16,6 +16,7 @@ from sojourn.types.event import (
     SessionRunning,
     UserCustomToolResult,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.log import LogCursor
@@ -36,7 +37,17 @@ from sojourn.workflows.call import Calls
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SESSION = SessionId("sesn_1")
 DEFINITION = AgentDefinition(name="a", model=ModelRef.of("scripted:echo"))
-KINDS = st.sampled_from([("custom", "allow"), ("custom", "ask"), ("function", "ask"), ("function", "allow")])
+KINDS = st.sampled_from(
+    [
+        ("custom", "allow"),
+        ("custom", "ask"),
+        ("function", "ask"),
+        ("function", "allow"),
+        ("builtin", "ask"),
+        ("builtin", "allow"),
+    ]
+)
+"""Built-in tools are those of a self-hosted environment here: another worker than ours sends their results."""
 STEPS = 3
 CALLS = 3
 TARGETS = st.tuples(st.integers(1, STEPS), st.integers(0, CALLS - 1))
@@ -64,7 +75,7 @@ class Session:
     def take(self, event: Answer) -> list[SaidEvent]:
         if self.stepping:
             self.early.append(event)
-        elif isinstance(event, UserCustomToolResult):
+        elif isinstance(event, UserCustomToolResult | UserToolResult):
             self.calls.answer(event)
         elif denied := self.calls.confirm(event):
             return [self.settle(denied.id, "denied")]
@@ -123,6 +134,7 @@ class Orders(RuleBasedStateMachine):
                     "input": {},
                     "kind": kind,
                     "permission": permission,
+                    "place": "client" if kind == "builtin" else None,
                 }
             )
             for place, (kind, permission) in enumerate(kinds)
@@ -137,7 +149,7 @@ class Orders(RuleBasedStateMachine):
         self.session.stepping = False
         self.write(Said(said=(ModelRequestEnd(model_request_start_id=EventId("sevt_s"), is_error=True),)))
 
-    @rule(answers=st.lists(st.tuples(TARGETS, st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=3))
+    @rule(answers=st.lists(st.tuples(TARGETS, st.integers(0, 3), st.integers(0, 6)), min_size=1, max_size=3))
     def answers_come(self, answers: list[tuple[tuple[int, int], int, int]]) -> None:
         """Right or wrong, early or late, some of them twice: few ids for many events."""
         events: list[Answer] = []
@@ -146,6 +158,8 @@ class Orders(RuleBasedStateMachine):
             if kind == 2:
                 content = (TextBlock(text="42"),)
                 events.append(UserCustomToolResult(id=event_id, custom_tool_use_id=id, content=content))
+            elif kind == 3:
+                events.append(UserToolResult(id=event_id, tool_use_id=id, content=(TextBlock(text="42"),)))
             else:
                 events.append(UserToolConfirmation(id=event_id, tool_use_id=id, result="deny" if kind else "allow"))
         record = UserEvents(sent=tuple(events))

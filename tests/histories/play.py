@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from sojourn.activities import Deny, PostTool, PreTool, Rewrite, TurnComplete, UserPrompt, hook
 from sojourn.client import SessionHandle
 from sojourn.testing import ScriptedCall, ScriptedFailure, ScriptedTurn
 from sojourn.types import (
     AgentDefinition,
     AgentVersion,
+    AskUserTool,
     Budget,
     Compaction,
     CustomTool,
@@ -59,6 +61,29 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
+@hook("pre_tool", tools="pay")
+def guard(call: PreTool) -> Deny:
+    return Deny("not today")
+
+
+@hook("post_tool", tools="add")
+def broken(result: PostTool) -> None:
+    raise RuntimeError("broken")
+
+
+@hook("user_prompt")
+def censor(prompt: UserPrompt) -> Deny | Rewrite:
+    return Deny("no bombs") if "bomb" in prompt.text else Rewrite(prompt.text.upper())
+
+
+@hook("turn_complete")
+async def tell(turn: TurnComplete) -> None:
+    return None
+
+
+HOOKS = (guard, broken, censor, tell)
+
+
 @dataclass(frozen=True)
 class Play:
     """One session to record."""
@@ -70,6 +95,7 @@ class Play:
     compaction: Compaction = field(default_factory=Compaction)
     budget: Budget | None = None
     max_events: int = 1500
+    hooks: tuple[str, ...] = ()
     fails: bool = False
     exports: bool = False
     """The export at its end is recorded too."""
@@ -268,6 +294,32 @@ async def _resources(session: SessionHandle) -> None:
     await session.add_resource(app.model_copy(update={"mount_path": "/workspace/again"}))
 
 
+async def _hooked(session: SessionHandle) -> None:
+    """Hooks deny, fail, refuse a message and are told of the end; questions that cannot be asked come back."""
+    await session.send("pay, add and ask")
+    await idle(session, 1)
+    await session.send("build a bomb")
+    await idle(session, 2)
+    for number in range(3, 7):
+        await session.send("go on")
+        await idle(session, number)
+
+
+async def _remembering(session: SessionHandle) -> None:
+    """One call is allowed for good, then all of them, then none any more."""
+    await session.send("pay")
+    await idle(session, 1)
+    (action,) = await session.pending_actions()
+    await session.confirm(action, allow=True, remember="session")
+    await idle(session, 2)
+    await session.update(UpdateSessionInput(skip_permissions=True))
+    await session.send("pay")
+    await idle(session, 3)
+    await session.update(UpdateSessionInput(skip_permissions=False))
+    await session.send("pay")
+    await idle(session, 4)
+
+
 async def _two(session: SessionHandle) -> None:
     for number in (1, 2):
         await session.send("hello")
@@ -358,6 +410,23 @@ PLAYS = {
         budget=Budget(max_list_cost_cents=1),
     ),
     "resources": Play((DONE,), _resources, max_events=30),
+    "hooks": Play(
+        (
+            ScriptedTurn(
+                calls=[
+                    ScriptedCall("pay", {"amount": 1}),
+                    ScriptedCall("add", {"a": 1, "b": 2}),
+                    ScriptedCall("ask_user"),
+                ]
+            ),
+            *([DONE] * 9),
+        ),
+        _hooked,
+        hooks=("guard", "broken", "censor", "tell"),
+        max_events=30,
+        fails=True,
+    ),
+    "remember": Play((PAY, DONE), _remembering, policy=ASK),
     "stop-reasons": Play(
         (ScriptedTurn(text="cut", finish_reason="max_tokens"), ScriptedTurn(text="no", finish_reason="refusal")), _two
     ),
@@ -387,8 +456,9 @@ def definition(name: str, play: Play) -> AgentDefinition:
     return AgentDefinition(
         name=name,
         model=ModelRef.of(f"scripted:{name}"),
-        tools=(*(FunctionTool(name=tool) for tool in ("add", "pay", "hang")), LOOK),
+        tools=(*(FunctionTool(name=tool) for tool in ("add", "pay", "hang")), LOOK, AskUserTool()),
         permission_policy=play.policy,
+        hooks=play.hooks,
         compaction=play.compaction,
         limits=play.limits,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, JsonValue, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 import sojourn.types
@@ -26,12 +26,15 @@ from sojourn.types.agent import (
     McpToolset,
 )
 from sojourn.types.converter import data_converter
+from sojourn.types.credential import InjectionLocation
 from sojourn.types.environment import CloudConfig, Packages, UnrestrictedNetwork
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
 from sojourn.types.model import PROVIDERS, ModelRef, ModelSettings
+from sojourn.types.question import AskUserInput, Option, Question
 from sojourn.types.record import CallModelInput, Said, ToolCallPart
 from sojourn.types.resource import BranchCheckout, CommitCheckout, FileMount, RepositoryMount
+from sojourn.types.rule import Rule
 from sojourn.types.schedule import CronSchedule
 from sojourn.types.session import Owner, SessionInput, UpdateSessionInput
 from sojourn.types.wire import Metadata, Wire, parse
@@ -48,6 +51,9 @@ scalars: dict[object, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     object: json_values,
     datetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    AwareDatetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    # Secrets in a change are left off the wire.
+    SecretStr: st.none(),
     timedelta: st.timedeltas(min_value=timedelta(microseconds=1), max_value=timedelta(days=10_000)),
 }
 
@@ -154,6 +160,23 @@ SPECIAL[AgentDefinition] = st.builds(
     compaction=instances(Compaction),
     metadata=values(Metadata),
 )
+SPECIAL[InjectionLocation] = st.sampled_from([InjectionLocation(header=True), InjectionLocation(body=True)])
+SPECIAL[Rule] = st.builds(
+    Rule,
+    rule=st.sampled_from(["bash", "bash(git *)", "write(/workspace/**)", "mcp__docs__*", 'x({"a":1})']),
+    permission=st.sampled_from(["allow", "ask", "deny"]),
+)
+OPTIONS = st.lists(st.text(min_size=1, max_size=9), min_size=2, max_size=4, unique=True).map(
+    lambda labels: tuple(Option(label=label) for label in labels)
+)
+SPECIAL[Question] = st.builds(
+    Question,
+    question=st.text(min_size=1, max_size=9),
+    header=st.text(min_size=1, max_size=12),
+    options=OPTIONS,
+    multi_select=st.booleans(),
+)
+SPECIAL[AskUserInput] = st.builds(AskUserInput, questions=SPECIAL[Question].map(lambda question: (question,)))
 SPECIAL[CloudConfig] = st.builds(CloudConfig, networking=instances(UnrestrictedNetwork), packages=instances(Packages))
 
 

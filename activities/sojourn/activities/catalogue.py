@@ -5,10 +5,19 @@ from dataclasses import dataclass
 
 from sojourn.activities.model import ToolSpec
 from sojourn.activities.tool import Tool, Toolbox
-from sojourn.types.agent import AgentToolset, CodeExecutionTool, CustomTool, FunctionTool, ToolConfig, ToolOptions
+from sojourn.types.agent import (
+    AgentToolset,
+    AskUserTool,
+    CodeExecutionTool,
+    CustomTool,
+    FunctionTool,
+    ToolConfig,
+    ToolOptions,
+)
 from sojourn.types.builtin import BUILT_IN, CODE_EXECUTION, IN_WORKSPACE, Place
 from sojourn.types.environment import SelfHostedConfig
 from sojourn.types.permission import Permission
+from sojourn.types.question import ASK_USER, ASK_USER_DESCRIPTION, ask_user_schema
 from sojourn.types.session import SessionInput, ToolKind
 
 
@@ -30,6 +39,8 @@ class Entry:
         """How the model is told about it; ``None`` where the worker lacks it."""
         if isinstance(self.config, CustomTool):
             return ToolSpec(self.name, self.config.description, self.config.input_schema)
+        if isinstance(self.config, AskUserTool):
+            return ToolSpec(self.name, ASK_USER_DESCRIPTION, ask_user_schema())
         return ToolSpec(self.name, self.tool.description, self.tool.input_schema) if self.tool else None
 
     @property
@@ -68,6 +79,8 @@ class Catalogue:
         match config:
             case CustomTool():
                 yield Entry(config.name, "custom", config)
+            case AskUserTool():
+                yield Entry(ASK_USER, "custom", config)
             case FunctionTool():
                 yield Entry(config.name, "function", config, self.tools.get(config.name))
             case CodeExecutionTool():

@@ -15,6 +15,7 @@ from sojourn.types.event import (
     UserEvent,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types.id import EventId
 from sojourn.types.record import (
@@ -23,6 +24,7 @@ from sojourn.types.record import (
     CallModelResult,
     CompactContextInput,
     CompactContextResult,
+    PromptVerdict,
     Record,
     RunToolInput,
     RunToolResult,
@@ -39,6 +41,8 @@ class UserTurn:
     content: tuple[MessageBlock, ...]
     summary: bool = False
     """Written by a model, to stand for an earlier part of the conversation."""
+    id: EventId | None = field(default=None, compare=False)
+    """Of the message it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,21 @@ def compacted(messages: Sequence[Message], result: CompactContextResult) -> list
     ]
 
 
+def judged(messages: Sequence[Message], verdicts: Sequence[PromptVerdict]) -> list[Message]:
+    """The conversation with what hooks have made of messages."""
+    if not verdicts:
+        return list(messages)
+    made = {each.id: each for each in verdicts}
+    found: list[Message] = []
+    for message in messages:
+        verdict = made.get(message.id) if isinstance(message, UserTurn) and message.id is not None else None
+        if verdict is None or (verdict.content is None and not verdict.denied):
+            found.append(message)
+        elif not verdict.denied:
+            found.append(UserTurn(verdict.content or (), id=verdict.id))
+    return found
+
+
 @dataclass
 class Conversation:
     """The messages so far, and the tool calls of the last step."""
@@ -125,6 +144,13 @@ class Conversation:
     """What the provider counted for the last answer and all before it; 0 if that says nothing about the messages."""
     measured: int = 0
     """Messages that `used_tokens` are for, from the first on."""
+    fresh: list[EventId] = field(default_factory=list)
+    """Messages that no answered step has seen yet."""
+    approved: list[ToolCallPart] = field(default_factory=list)
+    """Calls that are allowed for the rest of the session, because somebody said so when one of them asked."""
+    rules_changed: bool = False
+    """Since the last answer somebody has allowed a call beyond the session."""
+    _confirmed: dict[EventId, UserToolConfirmation] = field(default_factory=dict)
     _waiting: dict[EventId, UserMessage | SystemMessage] = field(default_factory=dict)
     _calls: dict[EventId, ToolCallPart] = field(default_factory=dict)
     _results: dict[EventId, ToolResult] = field(default_factory=dict)
@@ -164,10 +190,28 @@ class Conversation:
         match event:
             case UserMessage() | SystemMessage():
                 self._waiting[event.id] = event
-            case UserToolConfirmation(deny_message=str(text)):
-                self._deny_messages.setdefault(event.tool_use_id, text)
+            case UserToolConfirmation():
+                self._confirm(event)
             case UserCustomToolResult():
                 self._settle(event.custom_tool_use_id, event.content, is_error=event.is_error)
+            case UserToolResult():
+                self._settle(event.tool_use_id, event.content, is_error=event.is_error)
+
+    def _confirm(self, event: UserToolConfirmation) -> None:
+        """Take an answer to an ``ask``. As in the workflow the first counts, also one that overtakes the call."""
+        if event.deny_message is not None:
+            self._deny_messages.setdefault(event.tool_use_id, event.deny_message)
+        if self._confirmed.setdefault(event.tool_use_id, event) is event:
+            call = self._calls.get(event.tool_use_id)
+            if call is not None and call.id not in self._results:
+                self._remember(call, event)
+
+    def _remember(self, call: ToolCallPart, event: UserToolConfirmation) -> None:
+        if event.result != "allow" or call.permission != "ask" or call.kind == "custom":
+            return
+        if event.remember == "session":
+            self.approved.append(call)
+        self.rules_changed = self.rules_changed or event.remember in ("agent", "global")
 
     def _said(self, said: tuple[object, ...]) -> None:
         for event in said:
@@ -182,10 +226,19 @@ class Conversation:
 
     def _answer(self, result: CallModelResult) -> None:
         self.steps += 1
+        self.messages = judged(self.messages, result.prompts)
+        decided = {each.id for each in result.prompts}
+        # What hooks have not decided before an interrupt is for the next step to have decided.
+        cut_off = result.finish_reason == "interrupted"
+        self.fresh = [id for id in self.fresh if cut_off and id not in decided]
         if result.parts:
             self.messages.append(AssistantTurn(result.parts))
         self._calls = {call.id: call for call in result.calls}
         self._results = {}
+        self.rules_changed = False
+        self._confirmed = {id: event for id, event in self._confirmed.items() if id in self._calls}
+        for id, event in self._confirmed.items():
+            self._remember(self._calls[id], event)
         # An answer that was cut off has not been counted.
         if result.usage.total_tokens:
             self.used_tokens, self.measured = result.usage.total_tokens, len(self.messages)
@@ -214,6 +267,7 @@ class Conversation:
     def _enter(self, event: UserMessage | SystemMessage | None) -> None:
         match event:
             case UserMessage():
-                self.messages.append(UserTurn(event.content))
+                self.messages.append(UserTurn(event.content, id=event.id))
+                self.fresh.append(event.id)
             case SystemMessage():
                 self.messages.append(SystemTurn("\n".join(block.text for block in event.content)))

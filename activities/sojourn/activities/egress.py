@@ -5,15 +5,36 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from sojourn.activities.vault import VaultReader
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.egress import Authority, EgressPolicy, EgressProxy, SecretVariable
 from sojourn.sandbox.protocol import Mount
 from sojourn.sandbox.registry import Registries
+from sojourn.types.credential import LimitedHosts
 from sojourn.types.environment import CloudConfig, LimitedNetwork
 from sojourn.types.session import SessionInput
 
 Variables = Callable[[SessionInput], Awaitable[Sequence[SecretVariable]]]
 """The secrets that a session's sandbox gets placeholders of."""
+
+
+def variables_of(reader: VaultReader) -> Variables:
+    """The environment variables of each session's vaults."""
+
+    async def variables(start: SessionInput) -> Sequence[SecretVariable]:
+        return [
+            SecretVariable(
+                name=each.name,
+                placeholder=each.placeholder,
+                value=each.value.get_secret_value(),
+                allowed_hosts=each.networking.allowed_hosts if isinstance(each.networking, LimitedHosts) else None,
+                header=each.injection_location.header,
+                body=each.injection_location.body,
+            )
+            for each in await reader.variables(start)
+        ]
+
+    return variables
 
 
 class OpenWay:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -12,10 +13,13 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from sojourn.activities.attachment import Attachments
 from sojourn.activities.catalogue import Catalogue, Entry
-from sojourn.activities.conversation import Conversation, Message
+from sojourn.activities.conversation import Conversation, Message, UserTurn, judged
 from sojourn.activities.cost import cost_of
 from sojourn.activities.envelope import Envelope, UnfitError, whole
 from sojourn.activities.gauge import Gauge
+from sojourn.activities.hook import Hooks, UserPrompt
+from sojourn.activities.hook_chain import HookChain, SessionHooks
+from sojourn.activities.judgement import Judge
 from sojourn.activities.model import (
     Answer,
     AnswerPart,
@@ -29,24 +33,26 @@ from sojourn.activities.model import (
     ToolSpec,
 )
 from sojourn.activities.observation import model_call
+from sojourn.activities.policy import WorkspacePolicies
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.window import window_of
-from sojourn.types.agent import CustomTool
 from sojourn.types.error import CheckpointError, StoreUnavailableError, ToolNotFoundError, error_type
 from sojourn.types.failure import ModelFailure
 from sojourn.types.id import EventId, new_event_id
 from sojourn.types.name import CALL_MODEL_ACTIVITY, MODEL_ERROR
-from sojourn.types.permission import PermissionPolicy, evaluate
+from sojourn.types.permission import PermissionPolicy
+from sojourn.types.policy import WorkspacePolicy
 from sojourn.types.preview import ModelPreview, PartPreview
 from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
     CallModelResult,
     CompactContextInput,
+    PromptVerdict,
     TextPart,
     ThinkingPart,
-    ToolCallPart,
+    Warned,
 )
 from sojourn.types.session import SessionInput
 
@@ -71,13 +77,17 @@ class ModelStep:
         policy: PermissionPolicy,
         envelope: Envelope,
         attachments: Attachments | None = None,
+        policies: WorkspacePolicies | None = None,
+        hooks: SessionHooks | None = None,
     ) -> None:
         self._attachments = attachments or Attachments(None)
+        self._policies = policies
+        self._hooks = hooks or SessionHooks(Hooks(), ThreadPoolExecutor(1))
         self._envelope = envelope
         self._logs = logs
         self._tools = tools
         self._model = model
-        self._policy = policy
+        self._policy_of_worker = policy
         self._gauge = Gauge(tools)
 
     @activity.defn(name=CALL_MODEL_ACTIVITY)
@@ -94,8 +104,14 @@ class ModelStep:
         try:
             async with Pulse(draft.preview):
                 start, conversation = await read_context(self._logs, record)
-                messages = await self._shown(conversation, start)
-                request = _request(start, conversation, messages, self._specs(start), attempt=record.attempt)
+                draft.hooks = self._hooks.of(start)
+                specs = self._specs(start)
+                # Before the model is asked: without rules its answer would be of no use.
+                await self._policy(start, conversation)
+                if await self._denied(conversation, draft):
+                    return _refused_prompt(record.step, draft)
+                messages = await self._shown(judged(conversation.messages, draft.prompts), start)
+                request = _request(start, conversation, messages, specs, attempt=record.attempt)
                 window = await window_of(start.agent.definition)
                 if not record.compacted:
                     self._gauge.check_room(start, conversation, window)
@@ -103,20 +119,20 @@ class ModelStep:
                     answer = await _answer(self._model, request, draft)
                     seen.answered(answer)
                 cost = await cost_of(request.model, answer)
-                result = self._result(record.step, start, draft, answer, cost)
+                result = await self._result(record, start, conversation, draft, answer, cost)
                 if self._gauge.is_full(start, conversation, result, window):
                     result = result.model_copy(update={"compact": True})
                 result = await self._sealed(result)
         except asyncio.CancelledError:
-            return await self._kept(draft.interrupted(record.step, _on_request()))
+            return await self._kept(await draft.rewritten(draft.interrupted(record.step, _on_request())))
         except ModelCallError as error:
             raise application_error(error.failure) from None
         self._logs.get(activity.info().workflow_id or "").remember(result)
         return result
 
-    async def _shown(self, conversation: Conversation, start: SessionInput) -> tuple[Message, ...]:
+    async def _shown(self, messages: Sequence[Message], start: SessionInput) -> tuple[Message, ...]:
         try:
-            return await self._attachments.shown(conversation.messages, start.owner)
+            return await self._attachments.shown(messages, start.owner)
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
@@ -147,56 +163,76 @@ class ModelStep:
         text = f"the worker has no tool {entry.name!r} (it has: {has}); start it with `sojourn worker --tools MODULE`"
         raise ModelCallError(ModelFailure(kind="fatal", message=text, error_class=error_type(ToolNotFoundError(text))))
 
-    def _result(
-        self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer, cost: int | None
+    async def _policy(self, start: SessionInput, conversation: Conversation) -> WorkspacePolicy:
+        if self._policies is None or not start.agent.definition.tools:
+            return WorkspacePolicy()
+        return await self._policies.of(start.owner.workspace, changed=conversation.rules_changed)
+
+    async def _denied(self, conversation: Conversation, draft: "Draft") -> bool:
+        """Have hooks look at the messages that are new. Whether none of these is left."""
+        hooks = draft.hooks
+        if hooks is None or not hooks.has("user_prompt"):
+            return False
+        for message in conversation.messages:
+            if isinstance(message, UserTurn) and message.id is not None and message.id in conversation.fresh:
+                event = UserPrompt(**vars(hooks.context), id=message.id, content=message.content)
+                verdict, reason = await hooks.on_prompt(event)
+                draft.prompts.append(verdict)
+                if verdict.denied:
+                    text = f"the message was refused: {reason}" if reason else "the message was refused"
+                    draft.warnings.append(Warned(type="prompt_denied_error", message=text))
+        return bool(draft.prompts) and all(each.denied for each in draft.prompts)
+
+    async def _result(
+        self,
+        record: CallModelInput,
+        start: SessionInput,
+        conversation: Conversation,
+        draft: "Draft",
+        answer: Answer,
+        cost: int | None,
     ) -> CallModelResult:
-        entries = self._tools.of(start)
+        calls = any(isinstance(part, AnswerToolCall) for part in answer.parts)
+        assert draft.hooks is not None
+        judge = Judge(
+            start,
+            conversation,
+            self._tools,
+            self._tools.of(start),
+            self._policy_of_worker,
+            await self._policy(start, conversation) if calls else WorkspacePolicy(),
+            draft.hooks,
+            record.skip_permissions,
+        )
         try:
-            return CallModelResult(
-                step=step,
+            parts = [await _part(judge, draft.id_of(place), part) for place, part in enumerate(answer.parts)]
+            result = CallModelResult(
+                step=record.step,
                 model=answer.model,
-                parts=tuple(
-                    self._part(start, entries, draft.id_of(place), part) for place, part in enumerate(answer.parts)
-                ),
+                parts=tuple(parts),
                 usage=answer.usage,
                 cost_microcents=cost,
                 finish_reason=answer.finish_reason,
+                notify=draft.hooks.has("turn_complete"),
             )
+            return await draft.rewritten(result)
         except ValidationError as error:
             raise _unusable(f"the model's answer is unusable: {error.errors()[0]['msg']}") from None
 
-    def _part(self, start: SessionInput, entries: Mapping[str, Entry], id: EventId, part: AnswerPart) -> AssistantPart:
-        match part:
-            case AnswerText():
-                return TextPart(id=id, text=whole(part.text), state=part.state)
-            case AnswerThinking():
-                return ThinkingPart(id=id, text=whole(part.text), signature=part.signature, state=part.state)
-            case AnswerToolCall():
-                return self._call(start, entries.get(part.name), id, part)
 
-    def _call(self, start: SessionInput, entry: Entry | None, id: EventId, part: AnswerToolCall) -> ToolCallPart:
-        found = entry.tool if entry else self._tools.tools.get(part.name)
-        permission = evaluate(
-            part.name,
-            configured=entry.configured if entry else None,
-            declared=found.permission if found else None,
-            session=start.permissions,
-            agent=start.agent.definition.permission_policy,
-            worker=self._policy,
-        )
-        timeout = found.timeout if found else None
-        return ToolCallPart(
-            id=id,
-            call_id=part.call_id,
-            name=part.name,
-            input=part.input,
-            kind=entry.kind if entry else "unknown",
-            permission=permission,
-            place=entry.place if entry else None,
-            idempotent=bool(entry and found and found.idempotent),
-            timeout=entry.config.timeout if entry and isinstance(entry.config, CustomTool) else timeout,
-            state=part.state,
-        )
+async def _part(judge: Judge, id: EventId, part: AnswerPart) -> AssistantPart:
+    match part:
+        case AnswerText():
+            return TextPart(id=id, text=whole(part.text), state=part.state)
+        case AnswerThinking():
+            return ThinkingPart(id=id, text=whole(part.text), signature=part.signature, state=part.state)
+        case AnswerToolCall():
+            return await judge.part(id, part)
+
+
+def _refused_prompt(step: EventId, draft: "Draft") -> CallModelResult:
+    """The end of a turn whose message hooks have denied: the model is not asked."""
+    return CallModelResult(step=step, cost_microcents=0, prompts=tuple(draft.prompts), warnings=draft.warned())
 
 
 @dataclass
@@ -207,6 +243,10 @@ class Draft:
     _kinds: dict[int, str] = field(default_factory=dict)
     _texts: dict[int, list[str]] = field(default_factory=dict)
     _fresh: bool = False
+    hooks: HookChain | None = None
+    prompts: list[PromptVerdict] = field(default_factory=list)
+    """What hooks have made of new messages."""
+    warnings: list[Warned] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
         """Take more text of a part."""
@@ -221,7 +261,8 @@ class Draft:
 
     def preview(self) -> ModelPreview | None:
         """The parts so far, or ``None`` if nothing was added since the last call."""
-        if not self._fresh:
+        # What a hook may yet rewrite must not be seen before.
+        if not self._fresh or (self.hooks is not None and self.hooks.has("post_response")):
             return None
         self._fresh = False
         left, parts = _PREVIEW_WINDOW, []
@@ -250,6 +291,25 @@ class Draft:
         parts = tuple(TextPart(id=self._ids[place], text=whole("".join(self._texts[place]))) for place in texts)
         # Providers tell the tokens at the end of an answer: what this one cost nobody knows, and it is counted as none.
         return CallModelResult(step=step, parts=parts, cost_microcents=0, finish_reason="interrupted")
+
+    def warned(self) -> tuple[Warned, ...]:
+        """What people are to know."""
+        failed = self.hooks.warnings if self.hooks is not None else []
+        return (*self.warnings, *(Warned(type="hook_failed_error", message=text) for text in failed))
+
+    async def rewritten(self, result: CallModelResult) -> CallModelResult:
+        """The answer as hooks leave it, with what they have decided before."""
+        parts = result.parts
+        if self.hooks is not None and self.hooks.has("post_response"):
+            parts = tuple([await self._rewritten(self.hooks, part) for part in parts])
+        return result.model_copy(update={"parts": parts, "prompts": tuple(self.prompts), "warnings": self.warned()})
+
+    async def _rewritten(self, hooks: HookChain, part: AssistantPart) -> AssistantPart:
+        if not isinstance(part, TextPart):
+            return part
+        text = await hooks.on_response(part.text)
+        # What a provider has signed is not this text.
+        return part if text == part.text else TextPart(id=part.id, text=whole(text))
 
 
 async def read_context(

@@ -118,6 +118,9 @@ class SessionLog:
             return False
         if record.consumes or not answer.calls or set(self._results) != set(self._answered):
             return False
+        # An approval may say more than that the call may run.
+        if any(call.permission == "ask" for call in answer.calls):
+            return False
         records: list[Record] = [answer, *(self._results[call.id] for call in answer.calls), record]
         for known in records:
             self._conversation.feed(known)

@@ -17,6 +17,9 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.context import ToolContext
 from sojourn.activities.envelope import Envelope, UnfitError, patiently
+from sojourn.activities.hook import PostTool
+from sojourn.activities.hook_chain import HookChain, SessionHooks
+from sojourn.activities.model import ModelCallError
 from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
@@ -34,10 +37,14 @@ from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
 from sojourn.types.name import RUN_TOOL_ACTIVITY, WORKSPACE_LOST
 from sojourn.types.preview import ToolPreview
-from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
+from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart, Warned
 from sojourn.types.session import SessionInput
 
 _BLOCKS = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
+
+
+_HOOKS = TOOL_GRACE - timedelta(seconds=2)
+"""For all hooks after a call: then it must be reported, or the server takes it for lost."""
 
 
 class ToolCall:
@@ -49,6 +56,7 @@ class ToolCall:
         threads: Where sync tools run, so that they never block the worker's loop.
         envelope: Says which results fit.
         workspaces: Those that this worker holds; ``None`` without a sandbox.
+        hooks: Those that look at results.
     """
 
     def __init__(
@@ -59,7 +67,9 @@ class ToolCall:
         threads: ThreadPoolExecutor,
         envelope: Envelope,
         workspaces: WorkspaceHolder | None = None,
+        hooks: SessionHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._envelope = envelope
         self._workspaces = workspaces
         self._logs = logs
@@ -81,12 +91,17 @@ class ToolCall:
                 log = self._logs.get(info.workflow_id or "")
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 with tool_call(log.start, record, call) as seen:
+                    chain = self._hooks.of(log.start) if self._hooks is not None and log.start is not None else None
                     async with self._place(record, log.start) as workspace:
                         context = self._context(record, call, watch, log.start, workspace)
                         ran = await self._run(record, call, watch, context, seen)
                         notices = (record.notice, workspace.notice() if workspace else "")
+                    ran = await _seen_by_hooks(chain, call, ran)
                     result = await self._sealed(record, _noticed(ran, notices), seen)
                     seen.ended(result.outcome)
+        except ModelCallError as error:
+            # Without its hooks nothing runs.
+            return _result(record, f"The tool did not run: {error.failure.message}", "error")
         except WorkspaceLostError as error:
             raise ApplicationError(
                 str(error), type=WORKSPACE_LOST, non_retryable=True, category=ApplicationErrorCategory.BENIGN
@@ -189,6 +204,29 @@ class ToolCall:
         if not running.cancelled():
             # Asked for, so that asyncio does not report the failure of a tool whose result nobody waits for.
             running.exception()
+
+
+async def _seen_by_hooks(chain: HookChain | None, call: ToolCallPart, result: RunToolResult) -> RunToolResult:
+    """The result as hooks leave it. They share the time that the server leaves the call beyond its own limit."""
+    if chain is None or not chain.hooks:
+        return result
+    chain.timeout = min(chain.timeout, _HOOKS)
+    event = PostTool(
+        **vars(chain.context),
+        tool_use_id=call.id,
+        name=call.name,
+        input=call.input,
+        content=result.content,
+        outcome=result.outcome,
+    )
+    try:
+        async with asyncio.timeout(_HOOKS.total_seconds()):
+            content = await chain.after_tool(event)
+    except TimeoutError:
+        content = result.content
+        chain.warnings.append(f"the hooks for {call.name!r} took more than {_HOOKS.total_seconds():g} s together")
+    warnings = tuple(Warned(type="hook_failed_error", message=text) for text in chain.warnings)
+    return result.model_copy(update={"content": content, "warnings": warnings})
 
 
 class _ExitError(Exception):

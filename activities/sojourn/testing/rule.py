@@ -15,6 +15,7 @@ from sojourn.types.event import (
     SessionUsage,
     UserCustomToolResult,
     UserInterrupt,
+    UserToolResult,
 )
 
 
@@ -70,12 +71,13 @@ def _call_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
     calls = {event.id: event for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse)}
     results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult))
     answers = {event.custom_tool_use_id for event in log if isinstance(event, UserCustomToolResult)}
+    answers |= {event.tool_use_id for event in log if isinstance(event, UserToolResult)}
     for id in results.keys() - calls.keys():
         yield f"there is a result for {id}, which nobody called"
     for call in calls.values():
         if results[call.id] > 1:
             yield f"{call.name} {call.id} has {results[call.id]} results"
-        answered = isinstance(call, AgentCustomToolUse) and call.id in answers
+        answered = call.id in answers
         if _rests(log) and not results[call.id] and not answered:
             yield f"{call.name} {call.id} has no result"
 

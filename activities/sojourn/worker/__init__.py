@@ -4,10 +4,11 @@ from sojourn.worker.deployment import Versioning, default_build_id, deployment_c
 from sojourn.worker.option import WorkerOptions
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
 from sojourn.worker.telemetry import Telemetry, open_telemetry
-from sojourn.worker.worker import SojournWorker, ToolSource
+from sojourn.worker.worker import HookSource, SojournWorker, ToolSource
 
 __all__ = [
     "EmbeddedServer",
+    "HookSource",
     "SojournWorker",
     "Telemetry",
     "ToolSource",

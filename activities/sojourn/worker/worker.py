@@ -23,14 +23,19 @@ from sojourn.activities.attachment import Attachments
 from sojourn.activities.builtin import built_in_tools
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
+from sojourn.activities.credential import CredentialCalls
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
+from sojourn.activities.hook import Hooks, HookSource, hooks_beside
+from sojourn.activities.hook_chain import SessionHooks
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.placement import Placement
+from sojourn.activities.policy import WorkspacePolicies
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
+from sojourn.activities.turn_notice import TurnNotice
 from sojourn.activities.web import web_tools
 from sojourn.activities.workspace import Harvest, Preparation
 from sojourn.testing.scripted import Script, ScriptedModel
@@ -47,9 +52,12 @@ from sojourn.workflows import (
     DeploymentRunWorkflow,
     ExportWorkflow,
     SessionWorkflow,
+    WorkWorkflow,
 )
 
 logger = logging.getLogger("sojourn.worker")
+
+__all__ = ["HookSource", "SojournWorker", "ToolSource", "WorkerOptions"]
 
 ToolSource = Tool | Function | ModuleType | str
 
@@ -66,6 +74,7 @@ class SojournWorker:
         client: Client,
         *,
         tools: Iterable[ToolSource] = (),
+        hooks: Iterable[HookSource] = (),
         scripts: Mapping[str, Script] | None = None,
         options: WorkerOptions | None = None,
         built_in: Toolbox | None = None,
@@ -76,7 +85,8 @@ class SojournWorker:
 
         Args:
             client: Connected with `sojourn.types.data_converter`.
-            tools: Tools, functions, modules or import paths of modules.
+            tools: Tools, functions, modules or import paths of modules; hooks in the modules count too.
+            hooks: Hooks, modules or import paths of modules.
             scripts: Scripted models by name, for agents with ``scripted:NAME``.
             options: Sizes and limits.
             built_in: What is offered as the built-in tools; by default those of sojourn.
@@ -84,12 +94,17 @@ class SojournWorker:
             harvests: What else is taken out of them after a turn.
 
         Raises:
-            InvalidRequestError: Tools cannot be imported or share a name.
+            InvalidRequestError: Tools or hooks cannot be imported or share a name.
         """
         self.options = options or WorkerOptions()
-        self.tools = Toolbox.of(tools)
+        sources = list(tools)
+        self.tools = Toolbox.of(sources)
+        self.hooks = Hooks.of([*hooks_beside(sources), *hooks])
         self._client = client
         self._threads = ThreadPoolExecutor(self.options.max_tool_threads, thread_name_prefix="sojourn-tool")
+        # Of their own, so that a hook that never ends takes no thread from the tools.
+        self._hook_threads = ThreadPoolExecutor(16, thread_name_prefix="sojourn-hook")
+        self._session_hooks = SessionHooks(self.hooks, self._hook_threads)
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
         self._catalogue = Catalogue(self.tools, _built_in_tools() if built_in is None else built_in)
         self._preparations, self._harvests = preparations, harvests
@@ -138,10 +153,20 @@ class SojournWorker:
             policy=options.permissions,
             envelope=envelope,
             attachments=Attachments(store_of(client)),
+            policies=WorkspacePolicies(client),
+            hooks=self._session_hooks,
         )
-        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, workspaces=workspaces)
+        call = ToolCall(
+            logs=logs,
+            tools=catalogue,
+            threads=self._threads,
+            envelope=envelope,
+            workspaces=workspaces,
+            hooks=self._session_hooks,
+        )
         runs = DeploymentRuns(client)
         placement = Placement(client, options.task_queue, workspaces, station.checkpoints)
+        credentials = CredentialCalls(client, sealer=options.sealer)
         shared = temporalio.worker.Worker(
             client,
             workflows=[
@@ -149,17 +174,21 @@ class SojournWorker:
                 *(VERSIONED_ENTITIES if _versioned(options) else ENTITIES),
                 ExportWorkflow,
                 DeploymentRunWorkflow,
+                WorkWorkflow,
                 CheckSandboxWorkflow,
             ],
             activities=[
                 step.call_model,
                 call.run_tool,
                 ContextCompaction(logs=logs, tools=catalogue, model=router).compact_context,
+                TurnNotice(self._session_hooks).notify_turn,
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
                 placement.open_workspace,
                 placement.check_sandbox,
+                credentials.fetch_token,
+                credentials.probe_credential,
             ],
             **_tuning(options),
         )
@@ -213,6 +242,7 @@ class SojournWorker:
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._hook_threads.shutdown(wait=False, cancel_futures=True)
         await self._router.aclose()
         logger.info("worker stopped", extra=self._ids())
 

@@ -10,6 +10,7 @@ from sojourn.cli import (
     agent,
     chat,
     cluster,
+    credential,
     deployment,
     environment,
     event,
@@ -17,9 +18,11 @@ from sojourn.cli import (
     file,
     gateway,
     key,
+    permission,
     schedule,
     session,
     up,
+    vault,
     worker,
 )
 from sojourn.cli.failure import HELP, ExitCode, report
@@ -39,7 +42,10 @@ explain.register(session.app)
 app.add_typer(agent.app, name="agents")
 app.add_typer(environment.app, name="environments")
 app.add_typer(file.app, name="files")
+app.add_typer(permission.app, name="permissions")
 app.add_typer(session.app, name="sessions")
+app.add_typer(vault.app, name="vaults")
+app.add_typer(credential.app, name="credentials")
 app.add_typer(key.app, name="keys")
 app.add_typer(deployment.app, name="deployments")
 app.add_typer(schedule.app, name="schedules")

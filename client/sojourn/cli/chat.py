@@ -36,7 +36,7 @@ async def chat(
     """Talk to an agent: in a terminal, or line by line through a pipe.
 
     Ctrl-C ends the turn in progress, Ctrl-D leaves; the session goes on either way. Tool calls that need your approval
-    are asked for: y, n, or the reason to deny. Through a pipe, the next line is the answer.
+    are asked for: y, n, always (this very call), or the reason to deny. Through a pipe, the next line is the answer.
     """
     _check(session, agent=agent, model_options=bool(system or tool), new_options=bool(title))
     async with cli.runtime() as runtime:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from sojourn.cli.board import Board, Call
 from sojourn.cli.output import Output
 from sojourn.cli.prompt import Prompt
+from sojourn.cli.question import ask_person
 from sojourn.cli.render import call_text, snippet
 from sojourn.cli.transcript import Transcript
 from sojourn.client import AgentRuntime, SessionHandle
@@ -20,6 +21,7 @@ from sojourn.types import (
     ConflictError,
     EventDelta,
     EventStart,
+    InvalidRequestError,
     NotFoundError,
     Preview,
     ProviderError,
@@ -30,6 +32,8 @@ from sojourn.types import (
     UserMessage,
     WorkerUnavailableError,
 )
+from sojourn.types.event import Remember
+from sojourn.types.question import ASK_USER, Question, read_questions
 
 _HELP = """\
 /status    where the session stands
@@ -146,14 +150,19 @@ class Dialog:
 
     async def _permission(self, call: Call) -> None:
         wanted = snippet(call_text(call.name, call.input))
-        while not (said := (await self._prompt.ask(f"  allow {wanted}? [y/n/reason to deny] ")).strip()):
+        while not (said := (await self._prompt.ask(f"  allow {wanted}? {_CHOICES} ")).strip()):
             pass
-        allow = said.lower() in ("y", "yes")
+        remember = _ALWAYS.get(said.lower())
+        allow = said.lower() in ("y", "yes") or remember is not None
         reason = None if allow or said.lower() in ("n", "no") else said
-        await self._session.confirm(call, allow=allow, message=reason)
+        await self._session.confirm(call, allow=allow, message=reason, remember=remember)
         self._board.answered([call])
 
     async def _result(self, call: Call) -> None:
+        if call.name == ASK_USER and (questions := _questions(call)):
+            given = [await ask_person(each, out=self._out, prompt=self._prompt) for each in questions]
+            await self._session.answer(call, given)
+            return self._board.answered([call])
         wanted = snippet(call_text(call.name, call.input))
         said = (await self._prompt.ask(f"  result of {wanted} [text, or error: text] ")).strip()
         is_error = said.lower().startswith("error:")
@@ -200,6 +209,25 @@ class Dialog:
             raise ActionRequiredError([str(call.id) for call in self._board.waiting])
         if (failure := self._board.failure) is not None:
             raise ProviderError(failure.message, category=failure.type)
+
+
+_CHOICES = "[y/n/always/reason to deny]"
+_ALWAYS: dict[str, Remember] = {
+    "always": "session",
+    "always this": "session",
+    "always session": "session",
+    "always agent": "agent",
+    "always global": "global",
+}
+"""Of this very call, never of the whole tool."""
+
+
+def _questions(call: Call) -> tuple[Question, ...]:
+    """What the agent asks; nothing where a tool of the client has the name."""
+    try:
+        return read_questions(call.input).questions
+    except InvalidRequestError:
+        return ()
 
 
 @contextmanager

@@ -29,15 +29,22 @@ async def create(
     expires_in: Annotated[
         str | None, typer.Option(metavar="TIME", help="Such as 12h or 30d; by default until it is revoked.")
     ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(metavar="ENVIRONMENT", help="For the workers of a self-hosted environment, and nothing else."),
+    ] = None,
 ) -> None:
     """Make a key for the workspace and the user, and print its token, which is shown this once."""
     life = duration(expires_in) if expires_in is not None else None
-    async with _keys(cli) as keys:
-        made = await keys.create(name, owner=cli.connection.owner, scopes=tuple(scope or SCOPES), expires_in=life)
+    async with cli.runtime() as runtime:
+        owner, keys = cli.connection.owner, KeyStore(runtime.client, task_queue=runtime.task_queue)
+        of = (await runtime.get_environment(environment, owner=owner)).id if environment else None
+        made = await keys.create(name, owner=owner, scopes=tuple(scope or SCOPES), expires_in=life, environment_id=of)
     key = made.info
     cli.out.result({"token": made.token, "key": key}, made.token)
     ends = f", until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else ""
-    cli.out.note(f"key {key.id} of workspace {key.owner.workspace!r} may {', '.join(key.scopes)}{ends}")
+    may = f"serve environment {of}" if of else ", ".join(key.scopes)
+    cli.out.note(f"key {key.id} of workspace {key.owner.workspace!r} may {may}{ends}")
     cli.out.note("the token is not stored anywhere; keep it where secrets are kept")
 
 

@@ -1,5 +1,6 @@
 """`sojourn sessions …`: starting, sending, answering, control and lists."""
 
+import json
 import sys
 from datetime import timedelta
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from sojourn.cli.command import Cli, command
 from sojourn.cli.render import cost_text, usage_text
 from sojourn.types import Budget, InvalidRequestError, Metadata, SessionStatus, UpdateSessionInput, UserMessage, parse
+from sojourn.types.event import Remember
 
 app = typer.Typer(help="Sessions: start them, talk to them, watch them.", no_args_is_help=True)
 
@@ -28,6 +30,15 @@ async def start(
     ] = None,
     agent_version: Annotated[int | None, typer.Option(min=1, help="Version of the agent; latest by default.")] = None,
     budget: Annotated[int | None, typer.Option(min=1, metavar="CENTS", help="What it may cost at list price.")] = None,
+    vault: Annotated[
+        list[str] | None, typer.Option(metavar="VAULT", help="Where its credentials are; the first counts first.")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive/--not-interactive", help="Whether anybody can be asked; if not: denied.")
+    ] = True,
+    skip_permissions: Annotated[
+        bool, typer.Option("--skip-permissions", help="Allow all that workspace and worker do not deny.")
+    ] = False,
 ) -> None:
     """Start a session and print its id."""
     pairs: dict[str, str] = parse(Metadata, dict(map(_pair, metadata or ())))
@@ -40,6 +51,9 @@ async def start(
             session_id=session_id,
             initial_events=[UserMessage.text(message)] if message is not None else [],
             budget=Budget(max_list_cost_cents=budget) if budget is not None else None,
+            vault_ids=vault or (),
+            interactive=interactive,
+            skip_permissions=skip_permissions,
         )
         info = await session.info()
     cli.out.result(info, info.id)
@@ -102,10 +116,18 @@ async def show(cli: Cli, session: Id) -> None:
 
 
 @command(app, "confirm")
-async def confirm(cli: Cli, session: Id, tool_use: Call) -> None:
+async def confirm(
+    cli: Cli,
+    session: Id,
+    tool_use: Call,
+    remember: Annotated[
+        str | None, typer.Option(metavar="SCOPE", help="Allow the same call always: session, agent or global.")
+    ] = None,
+) -> None:
     """Allow a tool call that asks for permission."""
+    scope: Remember | None = parse(Remember, json.dumps(remember)) if remember is not None else None
     async with cli.runtime() as runtime:
-        await runtime.session(session).confirm(tool_use, allow=True)
+        await runtime.session(session).confirm(tool_use, allow=True, remember=scope)
     _done(cli, session, "confirmed", tool_use)
 
 

@@ -135,7 +135,8 @@ _WHY = {
 def _state(event: SessionEvent) -> Text | None:
     match event:
         case SessionErrorEvent(error=error):
-            again = "; trying again" if error.retry_status.type == "retrying" else ""
+            retried = error.retry_status.type == "retrying" and error.type != "hook_failed_error"
+            again = "; trying again" if retried else ""
             return Text(f"{printable(error.message)}{again}", style="red")
         case SessionIdle() if event.stop_reason.type in _WHY:
             return Text(f"({_WHY[event.stop_reason.type]})", style="yellow")

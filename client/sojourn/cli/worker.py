@@ -28,6 +28,10 @@ Tools = Annotated[
     list[str] | None,
     typer.Option("--tools", metavar="MODULE", help="Module with @tool functions, found from here; repeat for more."),
 ]
+HookModules = Annotated[
+    list[str] | None,
+    typer.Option("--hooks", metavar="MODULE", help="Module with @hook functions, found from here; repeat for more."),
+]
 Scripts = Annotated[
     str | None,
     typer.Option("--scripts", metavar="MODULE", help="Module with SCRIPTS: scripted models by name, for trying out."),
@@ -64,6 +68,7 @@ def register(app: typer.Typer) -> None:
 async def worker(
     cli: Cli,
     tools: Tools = None,
+    hooks: HookModules = None,
     scripts: Scripts = None,
     log_level: Level = "info",
     log_format: Format = LogFormat.TEXT,
@@ -107,7 +112,7 @@ async def worker(
         ):
             await _warn_of_setup(cli, runtime.client)
             async with SojournWorker(
-                runtime.client, tools=tools or (), scripts=scripts_of(scripts), options=options
+                runtime.client, tools=tools or (), hooks=hooks or (), scripts=scripts_of(scripts), options=options
             ) as serving:
                 await _announce(cli, runtime.client, serving)
                 await stop.wait()

@@ -6,9 +6,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sojourn.testing import Script
-from sojourn.worker import EmbeddedServer, SojournWorker, ToolSource, WorkerOptions, embedded_server  # noqa: TID251 (see above)
+from sojourn.worker import (  # noqa: TID251 (see above)
+    EmbeddedServer,
+    HookSource,
+    SojournWorker,
+    ToolSource,
+    WorkerOptions,
+    embedded_server,
+)
 
 Tools = Iterable[ToolSource]
+Hooks = Iterable[HookSource]
 Scripts = Mapping[str, Script]
 
 
@@ -16,6 +24,7 @@ Scripts = Mapping[str, Script]
 async def embedded(
     *,
     tools: Tools,
+    hooks: Hooks,
     scripts: Scripts | None,
     data: Path | None,
     store: str | None,
@@ -30,7 +39,7 @@ async def embedded(
         options = WorkerOptions(sandbox=sandbox, workspaces=kept / "workspaces")
         async with (
             embedded_server(data=data, store=store, port=port, ui_port=ui_port) as server,
-            SojournWorker(server.client, tools=tools, scripts=scripts, options=options),
+            SojournWorker(server.client, tools=tools, hooks=hooks, scripts=scripts, options=options),
         ):
             yield server
 

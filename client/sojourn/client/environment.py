@@ -15,7 +15,7 @@ from sojourn.client.failure import translated
 from sojourn.client.listing import Page, condition, list_workflows
 from sojourn.client.removal import remove_workflow
 from sojourn.client.update import execute_update
-from sojourn.client.validation import check_environment_id, check_readable, check_sandbox
+from sojourn.client.validation import check_environment_id, check_readable
 from sojourn.types.chain import described_run
 from sojourn.types.described import is_open, memo
 from sojourn.types.environment import (
@@ -132,14 +132,12 @@ class EnvironmentStore:
         Raises:
             EnvironmentArchivedError: It takes no new sessions.
             EnvironmentNotFoundError: There is none in the workspace, or it is being deleted.
-            InvalidRequestError: It wants what no worker has; names the field.
         """
         shown = await self._shown(environment_id, workspace)
         if shown.environment.archived_at is not None:
             raise EnvironmentArchivedError(environment_id)
         if shown.is_held(datetime.now(UTC)):
             raise EnvironmentNotFoundError(environment_id)
-        check_sandbox(environment_id, shown.environment.config)
         return shown.environment
 
     async def update(self, environment_id: EnvironmentId, change: EnvironmentChange, *, workspace: str) -> Environment:

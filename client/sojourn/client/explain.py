@@ -1,7 +1,7 @@
 """Why a session is in its state, and what it waits for, in words."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,7 +29,7 @@ from sojourn.types.name import (
     TASK_QUEUE,
 )
 from sojourn.types.preview import ModelPreview, ToolPreview
-from sojourn.types.session import BudgetReached, PendingAction, SessionStatus
+from sojourn.types.session import BudgetReached, PendingAction, PendingKind, SessionStatus
 
 FRESH = timedelta(seconds=100)
 """A poller asks again at least every 60 to 70 seconds; one that did not is gone."""
@@ -300,7 +300,7 @@ def _retry(now: Situation) -> Iterator[Reason]:
 def _answers(now: Situation) -> Iterator[Reason]:
     for action in now.story.pending:
         call = now.story.calls.get(action.id)
-        yield _custom(now, action, call) if action.kind == "custom_tool_result" else _approval(now, action, call)
+        yield _EXPLAINED[action.kind](now, action, call)
 
 
 def _approval(now: Situation, action: PendingAction, call: Asked | None) -> Reason:
@@ -332,6 +332,26 @@ def _custom(now: Situation, action: PendingAction, call: Asked | None) -> Reason
         tool_use_id=action.id,
         tool=action.name,
     )
+
+
+def _remote(now: Situation, action: PendingAction, call: Asked | None) -> Reason:
+    start = now.story.start
+    environment = (start.environment_id if start else None) or "its environment"
+    return Reason(
+        type="custom_tool",
+        text=f"waits for a worker of {environment} to run {_call(call) if call else action.name}",
+        action="start a worker there with the environment's key (`sojourn keys create --environment`)",
+        since=call.at if call else None,
+        tool_use_id=action.id,
+        tool=action.name,
+    )
+
+
+_EXPLAINED: dict[PendingKind, Callable[[Situation, PendingAction, Asked | None], Reason]] = {
+    "confirmation": _approval,
+    "custom_tool_result": _custom,
+    "tool_result": _remote,
+}
 
 
 def _broke(now: Situation) -> Iterator[Reason]:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from sojourn.client.listing import Page
 from sojourn.types.agent import AgentDefinition, AgentVersion
-from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
+from sojourn.types.content import ContentBlock, MessageBlock
 from sojourn.types.event import (
     AgentCustomToolUse,
     AgentMcpToolUse,
     AgentMessage,
     AgentToolUse,
     Event,
+    Remember,
     SessionEvent,
-    UserCustomToolResult,
     UserEvent,
     UserMessage,
     UserToolConfirmation,
@@ -23,6 +23,7 @@ from sojourn.types.explanation import SessionExplanation
 from sojourn.types.file import FileMetadata
 from sojourn.types.id import AgentId, EventId, ResourceId, SessionId
 from sojourn.types.preview import Preview
+from sojourn.types.question import Answers
 from sojourn.types.resource import Resource, ResourceMount
 from sojourn.types.session import Owner, PendingAction, SessionInfo, SessionSnapshot, SessionStatus, UpdateSessionInput
 
@@ -89,18 +90,30 @@ class SessionHandle:
             async for event in events:
                 yield event
 
-    async def confirm(self, call: ToolUse, *, allow: bool, message: str | None = None) -> None:
-        """Answer a tool call that asks for permission; ``message`` tells the model why it is denied."""
+    async def confirm(
+        self, call: ToolUse, *, allow: bool, message: str | None = None, remember: Remember | None = None
+    ) -> None:
+        """Answer a tool call that asks for permission.
+
+        Args:
+            call: Which call.
+            allow: Whether it may run.
+            message: Tells the model why it is denied.
+            remember: Allow the very same call from now on: in this session, for the agent, or in the workspace.
+        """
         event = UserToolConfirmation(
-            tool_use_id=_id(call), result="allow" if allow else "deny", deny_message=None if allow else message
+            tool_use_id=call_id(call),
+            result="allow" if allow else "deny",
+            deny_message=None if allow else message,
+            remember=remember,
         )
         await self._runtime.send_event(self, event)
 
-    async def answer(self, call: ToolUse, content: str | Sequence[ContentBlock], *, is_error: bool = False) -> None:
-        """Give the result of a custom tool."""
-        blocks = (TextBlock(text=content),) if isinstance(content, str) else tuple(content)
-        event = UserCustomToolResult(custom_tool_use_id=_id(call), content=blocks, is_error=is_error)
-        await self._runtime.send_event(self, event)
+    async def answer(
+        self, call: ToolUse, content: str | Sequence[ContentBlock] | Answers, *, is_error: bool = False
+    ) -> None:
+        """Give the result of a custom tool, or answer the questions of `ask_user`; see `AgentRuntime.answer`."""
+        await self._runtime.answer(self, call, content, is_error=is_error)
 
     async def pending_actions(self) -> list[PendingAction]:
         """The tool calls that wait for the client."""
@@ -179,5 +192,6 @@ def _event(message: str | Sequence[MessageBlock] | UserEvent) -> UserEvent:
     return UserMessage(content=tuple(message))
 
 
-def _id(call: ToolUse) -> EventId:
+def call_id(call: ToolUse) -> EventId:
+    """The id of the call, in whatever way it is named."""
     return EventId(call) if isinstance(call, str) else call.id

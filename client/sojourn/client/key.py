@@ -20,7 +20,7 @@ from sojourn.client.listing import Page, condition, list_workflows
 from sojourn.types.chain import described_run, is_missing
 from sojourn.types.described import closed_at, is_open, memo
 from sojourn.types.error import ConflictError, InvalidRequestError, KeyNotFoundError, KeyRefusedError
-from sojourn.types.id import KeyId, key_workflow_id, new_key_id
+from sojourn.types.id import EnvironmentId, KeyId, key_workflow_id, new_key_id
 from sojourn.types.key import SCOPES, KeyInfo, KeyRecord, KeyStatus, KeyToken
 from sojourn.types.name import KEY_MEMO, KEY_WORKFLOW, STATUS_ATTRIBUTE, WORKSPACE_ATTRIBUTE
 from sojourn.types.session import Owner
@@ -87,6 +87,7 @@ class KeyStore:
         owner: Owner,
         scopes: tuple[str, ...] = SCOPES,
         expires_in: timedelta | None = None,
+        environment_id: EnvironmentId | None = None,
     ) -> NewKey:
         """Make a key.
 
@@ -95,12 +96,14 @@ class KeyStore:
             owner: As whom its holder acts.
             scopes: What its holder may do.
             expires_in: How long it holds; ``None`` until it is revoked.
+            environment_id: The self-hosted environment whose workers get it; its scopes then say nothing.
 
         Raises:
             InvalidRequestError: There is no such scope, or the time is none.
         """
         token = KeyToken(new_key_id(), secrets.token_urlsafe(_SECRET_BYTES))
-        return await self.register(token, name, owner=owner, scopes=scopes, expires_in=expires_in)
+        record = _record(token, name, owner, scopes, expires_in, environment_id)
+        return await self._register(token, record, expires_in)
 
     async def register(
         self,
@@ -117,7 +120,9 @@ class KeyStore:
             ConflictError: There is a key of this id, or there was.
             InvalidRequestError: There is no such scope, or the time is none.
         """
-        record = _record(token, name, owner, scopes, expires_in)
+        return await self._register(token, _record(token, name, owner, scopes, expires_in), expires_in)
+
+    async def _register(self, token: KeyToken, record: KeyRecord, expires_in: timedelta | None) -> NewKey:
         with translated(self._address, taken=ConflictError(f"key {token.key_id!r} exists already; make a new one")):
             await self._client.start_workflow(
                 KEY_WORKFLOW,
@@ -128,12 +133,12 @@ class KeyStore:
                 execution_timeout=expires_in,
                 search_attributes=TypedSearchAttributes(
                     [
-                        SearchAttributePair(WORKSPACE_ATTRIBUTE, owner.workspace),
+                        SearchAttributePair(WORKSPACE_ATTRIBUTE, record.owner.workspace),
                         SearchAttributePair(STATUS_ATTRIBUTE, "active"),
                     ]
                 ),
                 memo={KEY_MEMO: record},
-                static_summary=f"API key {name}"[:200],
+                static_summary=f"API key {record.name}"[:200],
             )
         found = FoundKey(record, None, None)
         return NewKey(found.info(record.created_at), token.text)
@@ -209,7 +214,12 @@ class KeyStore:
 
 
 def _record(
-    token: KeyToken, name: str, owner: Owner, scopes: tuple[str, ...], expires_in: timedelta | None
+    token: KeyToken,
+    name: str,
+    owner: Owner,
+    scopes: tuple[str, ...],
+    expires_in: timedelta | None,
+    environment_id: EnvironmentId | None = None,
 ) -> KeyRecord:
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
@@ -225,6 +235,7 @@ def _record(
             "name": name,
             "owner": owner,
             "scopes": tuple(each for each in SCOPES if each in scopes),
+            "environment_id": environment_id,
             "digest": token.digest(),
             "created_at": now,
             "expires_at": now + expires_in if expires_in is not None else None,

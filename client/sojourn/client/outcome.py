@@ -92,7 +92,8 @@ class TurnWatch:
             raise BudgetReachedError(self._session_id)
         if self._interrupted:
             raise TurnInterruptedError("the turn was interrupted; what it said so far is in the log")
-        if event.stop_reason.type == "retries_exhausted" and self._error is not None:
+        refused = self._error is not None and self._error.type == "prompt_denied_error"
+        if self._error is not None and (refused or event.stop_reason.type == "retries_exhausted"):
             raise _error(self._error)
         if event.stop_reason.type == "refusal":
             raise ProviderError("the model refused to answer", category="refusal")

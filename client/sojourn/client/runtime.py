@@ -18,10 +18,12 @@ from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
 from sojourn.client.file import files_of
-from sojourn.client.handle import SessionHandle
+from sojourn.client.handle import SessionHandle, ToolUse, call_id
 from sojourn.client.log import Follower, SessionLogs
 from sojourn.client.outcome import TurnWatch
+from sojourn.client.policy import PolicyRegistry, PolicyStore
 from sojourn.client.poll import LONG_POLLS, PollBudget
+from sojourn.client.question import asked, result_blocks
 from sojourn.client.reading import Session
 from sojourn.client.registry import Agent
 from sojourn.client.resource import ResourceStore
@@ -36,14 +38,16 @@ from sojourn.client.vault import VaultStore
 from sojourn.client.vault_registry import VaultRegistry
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
+from sojourn.types.content import ContentBlock
 from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
-from sojourn.types.event import AgentMessage, SessionEvent, UserEvent, UserInterrupt, UserMessage
+from sojourn.types.event import AgentMessage, SessionEvent, UserCustomToolResult, UserEvent, UserInterrupt, UserMessage
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.export import ExportResult
 from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId
 from sojourn.types.name import ARCHIVE_UPDATE, PAUSE_UPDATE, RESUME_UPDATE, TASK_QUEUE, UPDATE_SESSION_UPDATE
 from sojourn.types.permission import PermissionPolicy
 from sojourn.types.preview import Preview
+from sojourn.types.question import Answers
 from sojourn.types.resource import ResourceMount
 from sojourn.types.seal import Sealer
 from sojourn.types.session import (
@@ -57,10 +61,10 @@ from sojourn.types.session import (
 )
 
 if TYPE_CHECKING:
-    from sojourn.client.embedded import Scripts, Tools
+    from sojourn.client.embedded import Hooks, Scripts, Tools
 
 
-class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, VaultRegistry):
+class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, VaultRegistry, PolicyRegistry):
     """Creates agents, starts sessions, and talks to them. Safe to share between tasks of one event loop.
 
     Everything belongs to an owner: the runtime's own, or the one given to a call. What belongs to another owner does
@@ -90,6 +94,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         self.client = client
         self.task_queue = task_queue
         self._address = client.service_client.config.target_host
+        self._policies = PolicyStore(client, task_queue=task_queue)
         self._environments = EnvironmentStore(client, task_queue=task_queue)
         self._files = files_of(client)
         self._resources = ResourceStore(client, sessions, sealer=sealer)
@@ -147,6 +152,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         cls,
         *,
         tools: "Tools" = (),
+        hooks: "Hooks" = (),
         scripts: "Scripts | None" = None,
         data: Path | None = None,
         store: str | None = None,
@@ -159,6 +165,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
 
         Args:
             tools: Tools for the worker: functions, modules, or import paths of modules.
+            hooks: Hooks for the worker: hooks, modules, or import paths of modules.
             scripts: Scripted models by name.
             data: Folder for the database; ``None`` keeps everything in memory.
             store: URL of the object store; by default in the folder, or in memory.
@@ -174,9 +181,17 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         # Here, because only those who start everything have the worker's dependencies installed.
         from sojourn.client.embedded import embedded
 
-        async with embedded(
-            tools=tools, scripts=scripts, data=data, store=store, port=port, ui_port=ui_port, sandbox=sandbox
-        ) as server:
+        started = embedded(
+            tools=tools,
+            hooks=hooks,
+            scripts=scripts,
+            data=data,
+            store=store,
+            port=port,
+            ui_port=ui_port,
+            sandbox=sandbox,
+        )
+        async with started as server:
             runtime = cls(server.client, owner=owner)
             try:
                 yield runtime
@@ -208,6 +223,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         budget: Budget | None = None,
         vault_ids: Sequence[VaultId | str] = (),
         resources: Sequence[ResourceMount] = (),
+        interactive: bool = True,
+        skip_permissions: bool = False,
     ) -> SessionHandle:
         """Start a session with the agent's latest version, or with the version given.
 
@@ -215,7 +232,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
             agent: Which agent.
             owner: To whom the session belongs; by default the agent handle's or the runtime's.
             environment: Variables and working directory of its sandbox.
-            permissions: Rules of this session; they beat the agent's.
+            permissions: Rules of this session; among equally narrow ones they beat the agent's.
             title: For people.
             metadata: Up to 16 pairs of strings.
             session_id: An id of your own, to start at most one session for something.
@@ -227,6 +244,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
             budget: What it may cost at list price; can be raised or removed later, and not be added.
             vault_ids: Where its credentials are, up to 50; the first that has one for a server or variable counts.
             resources: Files and repositories to mount into its workspace, up to 500.
+            interactive: Whether somebody is there to be asked. If not, what would be asked is denied.
+            skip_permissions: Allow all that the workspace's and the worker's rules do not deny; see `update_session`.
 
         Raises:
             AgentArchivedError: It takes no new sessions.
@@ -265,6 +284,8 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
                 budget=budget,
                 vault_ids=await self._vaults.admit([VaultId(id) for id in vault_ids], workspace=owner.workspace),
                 resources=mounted.resources,
+                interactive=interactive,
+                skip_permissions=skip_permissions,
             )
         return SessionHandle(self, started, owner)
 
@@ -407,6 +428,38 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         """How far the log goes now, and the agent that the session runs. Raises what `get_session` does."""
         return await self._sessions.log_end(*self._session(session, owner))
 
+    async def answer(
+        self,
+        session: Session,
+        call: ToolUse,
+        content: str | Sequence[ContentBlock] | Answers,
+        *,
+        is_error: bool = False,
+        owner: Owner | None = None,
+    ) -> None:
+        """Give the result of a custom tool, or answer the questions of `ask_user`.
+
+        Args:
+            session: Which session.
+            call: Which call: its event, or its id.
+            content: The result as text or blocks; or answers, one for each question in their order, or by the
+                question's text or header. An answer is the label of an option or words of one's own, and a list of
+                them where the question takes several.
+            is_error: The tool has failed, and the content says how.
+            owner: Whose; by default the handle's or the runtime's.
+
+        Raises:
+            InvalidRequestError: The answers do not fit the questions.
+            ToolCallNotFoundError: Nobody has made the call.
+            ToolCallSettledError: It has a result already.
+        """
+        blocks = result_blocks(content, is_error=is_error, questions=call)
+        if blocks is None:
+            events = await self.list_events(session, owner=owner)
+            blocks = result_blocks(content, is_error=is_error, questions=asked(events, call))
+        event = UserCustomToolResult(custom_tool_use_id=call_id(call), content=blocks or (), is_error=is_error)
+        await self.send_event(session, event, owner=owner)
+
     async def interrupt(self, session: Session, *, owner: Owner | None = None) -> None:
         """End the turn in progress and keep what it has produced; queued messages go next."""
         await self.send_event(session, UserInterrupt(), owner=owner)
@@ -443,7 +496,7 @@ class AgentRuntime(ResourceRegistry, ScheduleRegistry, EnvironmentRegistry, Vaul
         await self._sessions.control(*self._session(session, owner), ARCHIVE_UPDATE, how)
 
     async def update_session(self, session: Session, change: UpdateSessionInput, *, owner: Owner | None = None) -> None:
-        """Change title, metadata or budget, or between turns the agent's snapshot.
+        """Change title, metadata, budget or whether permissions are skipped, or between turns the agent's snapshot.
 
         A budget that is raised or removed lets a session go on by itself that has used it up.
 

@@ -20,7 +20,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from sojourn.client.answer import OpenCalls, answers
+from sojourn.client.answer import OpenCalls, answers, remembered
 from sojourn.client.archived import FIRST_ARCHIVED_PAGE, ArchivedSessions, SessionFilter, is_archived_page
 from sojourn.client.attachment import check_attached, check_hosted
 from sojourn.client.deletion import Deletion
@@ -31,6 +31,7 @@ from sojourn.client.file import files_of
 from sojourn.client.listing import Page, check_limit, list_workflows
 from sojourn.client.load import SessionLoads, check_load
 from sojourn.client.ordering import Found, Order, Ordering
+from sojourn.client.policy import PolicyStore
 from sojourn.client.sandbox import SandboxCheck
 from sojourn.client.snapshot import RunningAgents
 from sojourn.client.spending import Spending
@@ -43,6 +44,7 @@ from sojourn.client.validation import (
     check_environment,
     check_events,
     check_readable,
+    check_self_hosted,
     check_size,
 )
 from sojourn.types.account import Budget
@@ -64,7 +66,7 @@ from sojourn.types.error import (
     ToolCallSettledError,
     WorkerUnavailableError,
 )
-from sojourn.types.event import UserEvent
+from sojourn.types.event import UserEvent, UserToolConfirmation
 from sojourn.types.export import ExportResult
 from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId, new_session_id, workflow_id
 from sojourn.types.name import (
@@ -78,6 +80,7 @@ from sojourn.types.name import (
 from sojourn.types.need import needs_of
 from sojourn.types.payload import THRESHOLD_BYTES, store_of, storing
 from sojourn.types.permission import PermissionPolicy
+from sojourn.types.policy import PolicyChange
 from sojourn.types.record import UserEvents
 from sojourn.types.resource import Resource
 from sojourn.types.session import (
@@ -137,6 +140,7 @@ class SessionStore:
         self._task_queue = task_queue
         self._address = client.service_client.config.target_host
         self._trace = TraceHeader(client)
+        self._policies = PolicyStore(client, task_queue=task_queue)
         archive = archive_of(client)
         self._archived = ArchivedSessions(client, archive) if archive is not None else None
         # The value is the run that a session was started with here, until it has been followed once.
@@ -166,10 +170,13 @@ class SessionStore:
         budget: Budget | None = None,
         vault_ids: tuple[VaultId, ...] = (),
         resources: tuple[Resource, ...] = (),
+        interactive: bool = True,
+        skip_permissions: bool = False,
     ) -> SessionId:
         """Start a session, with its first events in the same call if there are any."""
         check_definition(agent.definition)
         check_environment(environment)
+        check_self_hosted(agent.definition, environment, sandbox)
         await check_budget(agent.definition, budget)
         await self._sandboxes.require(needs_of(agent.definition.tools, environment, sandbox))
         events = check_events(initial_events if session_id is None else fixed_events(session_id, initial_events))
@@ -186,6 +193,8 @@ class SessionStore:
                 vault_ids=vault_ids,
                 resources=resources,
                 permissions=permissions,
+                interactive=interactive,
+                skip_permissions=skip_permissions,
                 title=title,
                 metadata=dict(metadata),
                 roll_over=roll_over,
@@ -332,6 +341,8 @@ class SessionStore:
             if self._spending.concerns(id, checked):
                 await self._spending.check(session_id, id, located.described)
         fresh = await self._admitted(session_id, owner, checked)
+        if wanted := remembered(fresh):
+            await self._remember_rules(await self.locate(session_id, owner), owner, wanted)
         if fresh:
             record = UserEvents(sent=tuple(fresh))
             payloads = await check_size(self._client, record)
@@ -369,6 +380,20 @@ class SessionStore:
             with suppress(CheckpointError, SessionNotFoundError):
                 calls = await self._open_calls(located, chain)
             return _news(calls, events)
+
+    async def _remember_rules(self, located: Located, owner: Owner, wanted: list[UserToolConfirmation]) -> None:
+        """Store what is allowed beyond the session. Before the answer is sent: one without the other is harmless so."""
+        latest = ChainReader(self._client, located.workflow_id, located.run_id)
+        run = latest.run
+        calls = await self._open_calls(located, latest)
+        if calls.continued and not all(calls.knows(event.tool_use_id) for event in wanted):
+            # The run before has seen what the model wanted.
+            first = ChainReader(self._client, located.workflow_id, run.first_run_id)
+            calls = await self._open_calls(located, first)
+        for scope, agent_id, rule in calls.rules(wanted):
+            if scope != "session":
+                change = PolicyChange(add=(rule,), agent_id=agent_id if scope == "agent" else None)
+                await self._policies.change(owner.workspace, change)
 
     async def pending(self, session_id: SessionId, owner: Owner) -> list[PendingAction]:
         """The tool calls that wait for the client."""

@@ -26,6 +26,7 @@ from sojourn.types.event import (
     UserCustomToolResult,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
@@ -237,7 +238,7 @@ class SessionTail:
         match event:
             case UserMessage():
                 self._queue[event.id] = None
-            case UserToolConfirmation() | UserCustomToolResult():
+            case UserToolConfirmation() | UserCustomToolResult() | UserToolResult():
                 self._answered = self._answered or target(event) in self._parked
             case SessionErrorEvent():
                 for refused in event.error.event_ids:

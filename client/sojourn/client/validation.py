@@ -11,11 +11,11 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from sojourn.types.account import Budget
-from sojourn.types.agent import AgentDefinition, McpToolset
+from sojourn.types.agent import AgentDefinition, CodeExecutionTool, McpToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
-from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolResult
+from sojourn.types.event import SystemMessage, UserDefineOutcome, UserEvent, UserMessage, UserToolConfirmation
 from sojourn.types.id import (
     AgentId,
     CredentialId,
@@ -62,11 +62,11 @@ def _check_event(event: UserEvent, *, path: str) -> None:
         blank = (isinstance(block, TextBlock) and not block.text.strip() for block in event.content)
         if all(blank):
             raise InvalidRequestError(f"{path}.content: the message is empty; write some text", param=f"{path}.content")
+    if isinstance(event, UserToolConfirmation) and event.remember is not None and event.result != "allow":
+        text = f"{path}.remember: goes with result 'allow' only; to deny for good, add a rule"
+        raise InvalidRequestError(text, param=f"{path}.remember")
     if isinstance(event, UserDefineOutcome):
         raise InvalidRequestError(f"{path}.type: outcomes are not supported yet; send a user.message", param=path)
-    if isinstance(event, UserToolResult):
-        text = "tool results are taken in self-hosted environments only; use user.custom_tool_result"
-        raise InvalidRequestError(f"{path}.type: {text}", param=path)
 
 
 def check_session_id(session_id: str) -> SessionId:
@@ -182,18 +182,27 @@ def check_environment_id(environment_id: str) -> EnvironmentId:
     return EnvironmentId(environment_id)
 
 
-def check_sandbox(environment_id: EnvironmentId, config: SandboxConfig) -> None:
-    """Refuse a session in an environment of a kind that is not there yet. What it wants of workers they are asked for.
+def check_self_hosted(
+    definition: AgentDefinition, environment: EnvironmentConfig, sandbox: SandboxConfig | None
+) -> None:
+    """Refuse what the user's own workers would not know of: they run the tools of the set, as they are set up.
 
     Raises:
         InvalidRequestError: Names the field.
     """
-    if isinstance(config, SelfHostedConfig):
-        raise InvalidRequestError(
-            f"environment_id: self-hosted sandboxes are not supported yet, and environment {environment_id!r} asks for"
-            " one in config.type; use another environment",
-            param="environment_id",
-        )
+    if not isinstance(sandbox, SelfHostedConfig):
+        return
+    for place, tool in enumerate(definition.tools):
+        if isinstance(tool, CodeExecutionTool):
+            field = f"tools.{place}"
+            text = "code_execution does not run in self-hosted environments; use bash of the agent toolset"
+            raise InvalidRequestError(f"{field}: {text}", param=field)
+    for name in ("env_vars", "working_dir"):
+        if getattr(environment, name):
+            field = f"environment.{name}"
+            raise InvalidRequestError(
+                f"{field}: a self-hosted environment is set up by its workers; leave it out", param=field
+            )
 
 
 async def check_size(client: Client, value: object) -> list[Payload]:

@@ -60,7 +60,11 @@ class KeyAuthenticator:
         except InternalError as error:
             raise GatewayError(503, str(error), headers={"retry-after": "1"}) from None
         return Principal(
-            key_id=key.id, workspace=key.owner.workspace, user=key.owner.user, scopes=frozenset(key.scopes)
+            key_id=key.id,
+            workspace=key.owner.workspace,
+            user=key.owner.user,
+            scopes=frozenset(key.scopes),
+            environment_id=key.environment_id,
         )
 
 

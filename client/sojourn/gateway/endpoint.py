@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from sojourn.gateway.limit import RateLimiter
 from sojourn.gateway.logbook import Logbooks
+from sojourn.gateway.poller import Pollers
 from sojourn.gateway.principal import Principal, Scope
 from sojourn.gateway.recent import RecentRequests
 from sojourn.gateway.sse import OpenStreams
@@ -59,6 +60,7 @@ class Gateway:
     recent: RecentRequests = field(default_factory=RecentRequests)
     logbooks: Logbooks = field(default_factory=Logbooks)
     streams: OpenStreams = field(default_factory=OpenStreams)
+    pollers: Pollers = field(default_factory=Pollers)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Endpoint:
         body: Shape of the JSON body; ``None`` takes none.
         query: Shape of the query; unknown parameters are ignored, because old SDKs add ``beta=true`` to every call.
         reply: Shape of the answer; ``None`` for a stream.
+        for_workers: Whether the key of a self-hosted environment opens it too, for its own queue and sessions.
         form: Shape of a body that is a form, which the handler reads itself.
         binary: Whether the answer is a file.
     """
@@ -122,5 +125,6 @@ class Endpoint:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     reply: type[BaseModel] | None = None
+    for_workers: bool = False
     form: type[BaseModel] | None = None
     binary: bool = False

@@ -19,6 +19,7 @@ from sojourn.types.error import (
     AgentArchivedError,
     DeploymentArchivedError,
     EnvironmentArchivedError,
+    HeartbeatRefusedError,
     SessionClosedError,
     SessionStateError,
     ToolCallNotFoundError,
@@ -34,6 +35,7 @@ _TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     409: "conflict_error",
+    412: "invalid_request_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "api_error",
@@ -62,6 +64,7 @@ _STATUS: tuple[tuple[type[SojournError] | tuple[type[SojournError], ...], int], 
     (SessionBusyError, 429),
     ((InvalidRequestError, *_WRONG_NOW), 400),
     (NotFoundError, 404),
+    (HeartbeatRefusedError, 412),
     (ConflictError, 409),
 )
 
@@ -74,15 +77,23 @@ class GatewayError(Exception):
         message: One line: what is wrong and the way out.
         code: `error.details.error_code` of the contract.
         headers: More response headers, such as ``retry-after``.
+        details: More of `error.details`.
     """
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
+        self.details = dict(details or {})
         self.headers = dict(headers or {})
 
 
@@ -91,7 +102,16 @@ def refusal(error: GatewayError | SojournError) -> GatewayError:
     if isinstance(error, GatewayError):
         return error
     code = error.data.get("code")
-    return GatewayError(_status(error), str(error), code=str(code) if code else None, headers=_headers(error))
+    code, details = (str(code), None) if code else _lease(error)
+    return GatewayError(_status(error), str(error), code=code, headers=_headers(error), details=details)
+
+
+def _lease(error: SojournError) -> tuple[str | None, Mapping[str, object] | None]:
+    """What a worker is told that has lost its item."""
+    if not isinstance(error, HeartbeatRefusedError):
+        return None, None
+    state = {"state": error.state, "last_heartbeat": error.last_heartbeat, "ttl_seconds": error.ttl_seconds}
+    return "heartbeat_precondition_failed", {"current_state": state}
 
 
 def error_response(error: GatewayError, request_id: str) -> Response:
@@ -107,7 +127,7 @@ def error_body(error: GatewayError, request_id: str) -> str:
     kind = _TYPES.get(error.status, "api_error")
     told: dict[str, object] = {"type": kind, "message": error.message}
     if error.code is not None:
-        told["details"] = {"error_code": error.code}
+        told["details"] = {"error_code": error.code, **error.details}
     return json.dumps({"type": "error", "error": told, "request_id": request_id})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sojourn.types import Owner, Scope
+from sojourn.types import EnvironmentId, Owner, Scope
 from sojourn.types.key import SCOPES
 
 __all__ = ["SCOPES", "Authenticator", "Principal", "Scope"]
@@ -18,6 +18,8 @@ class Principal:
     workspace: str
     user: str
     scopes: frozenset[str]
+    environment_id: EnvironmentId | None = None
+    """The self-hosted environment whose workers have the key; ``None`` for an API key."""
 
     @property
     def owner(self) -> Owner:

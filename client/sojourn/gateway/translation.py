@@ -157,6 +157,7 @@ def _updated(event: ours.SessionUpdated) -> wire.SessionUpdated:
             "metadata": event.metadata,
             "agent_version": event.agent_version,
             "budget": _budget(event.budget),
+            "skip_permissions": event.skip_permissions,
         }
     )
 

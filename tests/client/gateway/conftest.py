@@ -67,6 +67,7 @@ async def served(stage: Any, options: GatewayOptions | None = None) -> AsyncGene
         "ada": _principal("ada", workspace, stage.owner.user),
         "bob": _principal("bob", workspace, "bob"),
         "eve": _principal("eve", f"{workspace}-eve", "eve"),
+        "worker": _principal("worker", workspace, "worker"),
         "reader": _principal("reader", workspace, stage.owner.user, "read"),
     }
     gateway = Gateway(stage.runtime, TableAuthenticator(table), options or GatewayOptions())

@@ -76,6 +76,12 @@ class CodeExecutionTool(Wire):
     permission: Annotated[Permission | None, Omitted] = None
 
 
+class AskUserTool(Wire):
+    """The tool `ask_user`: the agent asks the client one to four questions and waits for the answers."""
+
+    type: Literal["ask_user"] = "ask_user"
+
+
 class McpToolset(Wire):
     """The tools of one of the definition's MCP servers."""
 
@@ -86,7 +92,8 @@ class McpToolset(Wire):
 
 
 ToolConfig = Annotated[
-    FunctionTool | CustomTool | AgentToolset | CodeExecutionTool | McpToolset, Field(discriminator="type")
+    FunctionTool | CustomTool | AgentToolset | CodeExecutionTool | AskUserTool | McpToolset,
+    Field(discriminator="type"),
 ]
 
 
@@ -168,6 +175,8 @@ class AgentDefinition(Wire):
     mcp_servers: tuple[McpServer, ...] = Field(default=(), max_length=20)
     skills: tuple[Skill, ...] = Field(default=(), max_length=20)
     permission_policy: PermissionPolicy = PermissionPolicy()
+    hooks: Annotated[tuple[str, ...], Omitted, Field(max_length=64)] = ()
+    """Names of functions on the workers that look at what the agent does, in their order."""
     limits: Limits = Limits()
     # Left off the wire while it is the default: definitions made before there was compaction read and look the same.
     compaction: Annotated[Compaction, Field(exclude_if=lambda value: value == Compaction())] = Compaction()
@@ -186,6 +195,7 @@ class AgentDefinition(Wire):
             mcp_servers: Sequence[McpServer] = (),
             skills: Sequence[Skill] = (),
             permission_policy: PermissionPolicy = ...,
+            hooks: Sequence[str] = (),
             limits: Limits = ...,
             compaction: Compaction = ...,
             metadata: Mapping[str, str] = ...,

@@ -1,4 +1,4 @@
-"""Every error a user of sojourn can meet.
+"""Every error a user of sojourn can meet; those about vaults and secrets are in `sojourn.types.vault_error`.
 
     SojournError
     ├── InvalidRequestError          the request itself is wrong; repeating it does not help
@@ -435,6 +435,32 @@ class StoreMissingError(CheckpointError):
             "a part of the log is in an object store and this process has none; "
             "set SOJOURN_STORE_URL, or name it once for all with `sojourn setup --store URL`"
         )
+
+
+class HeartbeatRefusedError(ConflictError):
+    """The heartbeat of a worker that has lost its work item (Managed Agents API §1.2)."""
+
+    def __init__(self, work_id: str, *, state: str = "queued", last_heartbeat: str = "", ttl_seconds: int = 0) -> None:
+        super().__init__(
+            f"work {work_id!r} is {state} and no longer with this worker; leave it and poll for the next",
+            work_id=work_id,
+            state=state,
+            last_heartbeat=last_heartbeat,
+            ttl_seconds=ttl_seconds,
+        )
+        self.work_id = work_id
+        self.state = state
+        self.last_heartbeat = last_heartbeat
+        """Of the worker that has the item; empty if nobody has."""
+        self.ttl_seconds = ttl_seconds
+
+
+class WorkNotFoundError(NotFoundError):
+    """There is no such work item in the environment."""
+
+    def __init__(self, work_id: str) -> None:
+        super().__init__(f"no work {work_id!r} in the environment", work_id=work_id)
+        self.work_id = work_id
 
 
 class SandboxError(SojournError):

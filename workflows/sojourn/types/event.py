@@ -45,6 +45,9 @@ class UserInterrupt(Event):
     type: Literal["user.interrupt"] = "user.interrupt"
 
 
+Remember = Literal["session", "agent", "global"]
+
+
 class UserToolConfirmation(Event):
     """The answer to a tool call whose permission is ``ask``."""
 
@@ -52,6 +55,9 @@ class UserToolConfirmation(Event):
     tool_use_id: EventId
     result: Literal["allow", "deny"]
     deny_message: Annotated[str | None, Omitted, Field(max_length=10_000)] = None
+    remember: Annotated[Remember | None, Omitted] = None
+    """Allow this very call from now on (the same command, path or arguments): in the session, in all sessions of the
+    agent, or in the whole workspace."""
 
 
 class UserCustomToolResult(Event):
@@ -232,6 +238,7 @@ class SessionUpdated(Event):
     agent_version: Annotated[int | None, Omitted] = None
     budget: Annotated[Budget | None, Omitted] = None
     budget_removed: Annotated[bool, Omitted] = False
+    skip_permissions: Annotated[bool | None, Unset] = None
 
 
 class SessionUsage(Event):

@@ -19,6 +19,7 @@ SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
 DeploymentId = NewType("DeploymentId", str)
 DeploymentRunId = NewType("DeploymentRunId", str)
+WorkId = NewType("WorkId", str)
 FileId = NewType("FileId", str)
 ResourceId = NewType("ResourceId", str)
 VaultId = NewType("VaultId", str)
@@ -131,8 +132,10 @@ def derived_event_id(session_id: SessionId, position: str) -> EventId:
     return EventId(f"sevt_{uuid5(_NAMESPACE, f'{session_id}/{position}').hex}")
 
 
-def workflow_id(workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | VaultId) -> str:
-    """The Temporal workflow id of an agent, environment, session or vault; of a deployment, the id of its schedule."""
+def workflow_id(
+    workspace: str, entity_id: AgentId | DeploymentId | EnvironmentId | SessionId | VaultId | WorkId
+) -> str:
+    """The Temporal workflow id of an entity; of a deployment, the id of its schedule."""
     return f"{workspace}/{entity_id}"
 
 
@@ -147,6 +150,11 @@ def export_workflow_id(workflow_id: str) -> str:
 def key_workflow_id(key_id: KeyId) -> str:
     """The Temporal workflow id of an API key, which must be found without knowing its workspace."""
     return f"sojourn:keys/{key_id}"
+
+
+def policy_workflow_id(workspace: str) -> str:
+    """The Temporal workflow id of the rules of a workspace."""
+    return f"sojourn:policies/{workspace}"
 
 
 def name_workflow_id(workspace: str, name: str) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, NamedTuple, get_args
 from pydantic import Field
 
 from sojourn.types.error import KeyRefusedError
-from sojourn.types.id import KeyId
+from sojourn.types.id import EnvironmentId, KeyId
 from sojourn.types.session import Owner
-from sojourn.types.wire import Wire
+from sojourn.types.wire import Omitted, Wire
 
 Scope = Literal["read", "write", "control"]
 """``read``: everything that changes nothing. ``write``: create, update, send. ``control``: archive and delete."""
@@ -61,6 +61,8 @@ class KeyRecord(Wire):
     owner: Owner
     scopes: tuple[str, ...]
     """Those of `SCOPES`, or of a later release."""
+    environment_id: Annotated[EnvironmentId | None, Omitted] = None
+    """The self-hosted environment whose workers it is for; it then opens nothing else."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
     created_at: datetime
     expires_at: datetime | None = None
@@ -82,6 +84,7 @@ class KeyInfo(Wire):
     name: str
     owner: Owner
     scopes: tuple[str, ...]
+    environment_id: EnvironmentId | None = None
     status: KeyStatus
     created_at: datetime
     expires_at: datetime | None = None

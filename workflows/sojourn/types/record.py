@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from sojourn.types.builtin import Place
-from sojourn.types.content import ContentBlock, TextBlock
+from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
 from sojourn.types.event import (
     AgentCustomToolUse,
     AgentMessage,
@@ -27,9 +27,9 @@ from sojourn.types.event import (
     ToolOutcome,
     UserEvent,
 )
-from sojourn.types.id import EventId
+from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.permission import Permission
-from sojourn.types.session import ToolKind
+from sojourn.types.session import Owner, ToolKind
 from sojourn.types.usage import Usage
 from sojourn.types.wire import Omitted, Unset, Wire
 
@@ -71,6 +71,8 @@ class ToolCallPart(Wire):
     timeout: Annotated[timedelta | None, Omitted] = None
     """Longest run of a function tool, or wait for a custom one; ``None`` takes the agent's limit."""
     state: Annotated[dict[str, JsonValue] | None, Omitted] = None
+    refusal: Annotated[str, Omitted] = ""
+    """What the model is told of a call that does not run: why it is denied, or what is wrong with it."""
 
 
 AssistantPart = Annotated[TextPart | ThinkingPart | ToolCallPart, Field(discriminator="type")]
@@ -90,6 +92,8 @@ class CallModelInput(Wire):
     """Counts the visible attempts of the step, from 1; 0 in histories that did not say."""
     consumes: Annotated[tuple[EventId, ...], Omitted] = ()
     """Client events that enter the conversation with this step."""
+    skip_permissions: Annotated[bool, Omitted] = False
+    """Whether the session skips permissions at this step."""
     compacted: Annotated[bool, Omitted] = False
     """The conversation has been compacted since the last answer, so only the log tells what it is now."""
     said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
@@ -99,6 +103,24 @@ class CallModelInput(Wire):
         """What was said, then the start of the request."""
         yield from self.said
         yield ModelRequestStart(id=self.step, consumed_event_ids=self.consumes)
+
+
+class Warned(Wire):
+    """Something that people are to know, and the model is not told."""
+
+    type: str
+    """``hook_failed_error`` or ``prompt_denied_error``."""
+    message: str
+
+
+class PromptVerdict(Wire):
+    """What the model sees in place of a message."""
+
+    id: EventId
+    content: tuple[MessageBlock, ...] | None = None
+    """``None`` as it was sent."""
+    denied: Annotated[bool, Omitted] = False
+    """The model does not see it at all."""
 
 
 class CallModelResult(Wire):
@@ -112,6 +134,12 @@ class CallModelResult(Wire):
     cost_microcents: Annotated[int | None, Unset] = None
     """At list price, in millionths of a US cent; ``None`` if the model has no known price."""
     finish_reason: FinishReason = "stop"
+    prompts: Annotated[tuple[PromptVerdict, ...], Omitted] = ()
+    """What hooks made of the messages that this step was the first to see."""
+    warnings: Annotated[tuple[Warned, ...], Omitted] = ()
+    """Hooks that failed, and other things that people are to know."""
+    notify: Annotated[bool, Omitted] = False
+    """A hook wants to know when the turn ends."""
     compact: Annotated[bool, Omitted] = False
     """The conversation fills so much of the model's window that it is to be compacted before the next step."""
 
@@ -161,6 +189,8 @@ class RunToolResult(Wire):
     tool_use_id: EventId
     content: tuple[ContentBlock, ...] = ()
     outcome: ToolOutcome = "ok"
+    warnings: Annotated[tuple[Warned, ...], Omitted] = ()
+    """Hooks that failed."""
 
     def events(self) -> Iterator[SessionEvent]:
         """The result."""
@@ -170,6 +200,19 @@ class RunToolResult(Wire):
             is_error=self.outcome != "ok",
             outcome=self.outcome,
         )
+
+
+class NotifyTurnInput(Wire):
+    """Schedules that hooks are told of the end of a turn. No part of the log."""
+
+    session_id: SessionId
+    agent_id: AgentId
+    owner: Owner
+    hooks: tuple[str, ...] = ()
+    """Of the agent's definition."""
+    stop_reason: str
+    turn: int
+    steps: int
 
 
 class CompactContextInput(Wire):

@@ -10,7 +10,7 @@ from sojourn.types.account import Budget, SessionAccount
 from sojourn.types.agent import AgentVersion
 from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
-from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId
+from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId, WorkId
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.resource import Resource
 from sojourn.types.usage import Usage
@@ -131,7 +131,8 @@ class CallState(Wire):
     @property
     def waits_for_client(self) -> bool:
         """Whether only the client can move it on."""
-        return not self.settled and (self.kind == "custom" or (self.permission == "ask" and not self.approved))
+        ours = self.kind == "custom" or self.place == "client"
+        return not self.settled and (ours or (self.permission == "ask" and not self.approved))
 
 
 class TurnState(Wire):
@@ -144,6 +145,8 @@ class TurnState(Wire):
     calls: tuple[CallState, ...] = ()
     compact: Annotated[bool, Omitted] = False
     """The conversation fills the model's window and is to be compacted before the next model step."""
+    notify: Annotated[bool, Omitted] = False
+    """A hook wants to know when the turn ends."""
 
 
 class SessionState(Wire):
@@ -168,6 +171,8 @@ class SessionState(Wire):
     metadata: Metadata = {}
     account: Annotated[SessionAccount | None, Omitted] = None
     """``None`` in what an earlier release left, whose cost is unknown."""
+    work: Annotated[WorkId | None, Omitted] = None
+    """The work item of a self-hosted environment that is in the queue or with a worker."""
     workspace: Annotated[WorkspaceState | None, Omitted] = None
     """``None`` while no tool has needed one."""
 
@@ -196,6 +201,10 @@ class SessionInput(Wire):
     vault_ids: Annotated[tuple[VaultId, ...], Omitted] = ()
     """Where its credentials are: the first vault that has one for a server or a variable counts."""
     permissions: PermissionPolicy = PermissionPolicy()
+    interactive: Annotated[bool, Field(exclude_if=lambda value: value is True)] = True
+    """Whether somebody is there to be asked; if not, what would be asked is denied."""
+    skip_permissions: Annotated[bool, Omitted] = False
+    """Allow all that operators do not deny. As it was when the run began."""
     title: Title | None = None
     metadata: Metadata = {}
     resources: Annotated[tuple[Resource, ...], Omitted] = ()
@@ -217,6 +226,8 @@ class UpdateSessionInput(Wire):
     """In place of the one the session was started with; more than what has been spent."""
     remove_budget: Annotated[bool, Omitted] = False
     """Lift the limit for good."""
+    skip_permissions: Annotated[bool | None, Unset] = None
+    """Allow all that operators do not deny, or no longer; from the next model step on."""
 
 
 class ArchiveInput(Wire):
@@ -238,12 +249,15 @@ class StatusReport(Wire):
     """Messages that wait for their turn."""
 
 
+PendingKind = Literal["confirmation", "custom_tool_result", "tool_result"]
+
+
 class PendingAction(Wire):
     """A tool call that waits for the client."""
 
     id: EventId
     name: str
-    kind: Literal["confirmation", "custom_tool_result"]
+    kind: PendingKind
 
 
 class AgentState(Wire):

@@ -10,11 +10,13 @@ from sojourn.workflows.environment import (
 )
 from sojourn.workflows.export import ExportWorkflow
 from sojourn.workflows.key import KeyWorkflow, VersionedKeyWorkflow
+from sojourn.workflows.policy import PolicyWorkflow, VersionedPolicyWorkflow
 from sojourn.workflows.sandbox_check import CheckSandboxWorkflow
 from sojourn.workflows.session import SessionWorkflow
 from sojourn.workflows.vault import VaultWorkflow, VersionedVaultWorkflow
+from sojourn.workflows.work import WorkWorkflow
 
-ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, VaultWorkflow)
+ENTITIES = (AgentWorkflow, EnvironmentWorkflow, KeyWorkflow, NameWorkflow, PolicyWorkflow, VaultWorkflow)
 """What lives as long as it is wanted, for workers without a version."""
 
 VERSIONED_ENTITIES = (
@@ -23,6 +25,7 @@ VERSIONED_ENTITIES = (
     VersionedKeyWorkflow,
     VersionedNameWorkflow,
     VersionedVaultWorkflow,
+    VersionedPolicyWorkflow,
 )
 """The same for workers with a version, each of which takes them over from the one before."""
 
@@ -36,11 +39,14 @@ __all__ = [
     "ExportWorkflow",
     "KeyWorkflow",
     "NameWorkflow",
+    "PolicyWorkflow",
     "SessionWorkflow",
     "VaultWorkflow",
     "VersionedAgentWorkflow",
     "VersionedEnvironmentWorkflow",
     "VersionedKeyWorkflow",
     "VersionedNameWorkflow",
+    "VersionedPolicyWorkflow",
     "VersionedVaultWorkflow",
+    "WorkWorkflow",
 ]

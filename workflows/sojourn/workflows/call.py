@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from sojourn.types.builtin import Place
 from sojourn.types.content import TextBlock
-from sojourn.types.event import AgentToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation
+from sojourn.types.event import AgentToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation, UserToolResult
 from sojourn.types.id import EventId
 from sojourn.types.record import ToolCallPart
-from sojourn.types.session import CallState
+from sojourn.types.session import CallState, PendingKind
 
 _WORDS: dict[ToolOutcome, str] = {
     "denied": "The call was not permitted. The tool did not run.",
@@ -37,11 +37,25 @@ class Call:
     started: bool = False
     title: str = ""
     place: Place | None = None
+    refusal: str = ""
+    """What the model is told if it does not run; not carried, because such a call is settled at once."""
 
     @property
     def waits(self) -> bool:
         """Whether only the client can move it on."""
-        return not self.settled and (self.kind == "custom" or (self.permission == "ask" and not self.approved))
+        return not self.settled and (self.kind == "custom" or self.place == "client" or self.unconfirmed)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether it may not run before the client has allowed it."""
+        return self.kind != "custom" and self.permission == "ask" and not self.approved
+
+    @property
+    def awaits(self) -> PendingKind:
+        """What it waits for, if it waits."""
+        if self.unconfirmed:
+            return "confirmation"
+        return "tool_result" if self.place == "client" else "custom_tool_result"
 
     @property
     def ready(self) -> bool:
@@ -74,6 +88,7 @@ class Calls:
                 asked_at=at,
                 title=_title(part),
                 place=part.place,
+                refusal=part.refusal,
             )
             for part in parts
         )
@@ -140,24 +155,29 @@ class Calls:
             The call if it is denied by this answer, for the caller to settle.
         """
         call = self._calls.get(event.tool_use_id)
-        if call is None or not call.waits or call.kind == "custom":
+        if call is None or call.settled or not call.unconfirmed:
             return None
         if event.result == "deny":
             return call
         call.approved = True
         return None
 
-    def answer(self, event: UserCustomToolResult) -> Call | None:
-        """Take a custom tool's result. The first counts; one for anything else changes nothing.
+    def answer(self, event: UserCustomToolResult | UserToolResult) -> Call | None:
+        """Take the result of a call that ran with the client. The first counts; one for anything else changes nothing.
 
         Returns:
             The call that is settled by it.
         """
-        call = self._calls.get(event.custom_tool_use_id)
-        if call is not None and call.waits and call.kind == "custom":
-            call.settled = True
-            return call
-        return None
+        if isinstance(event, UserToolResult):
+            call = self._calls.get(event.tool_use_id)
+            fits = call is not None and call.place == "client" and not call.unconfirmed
+        else:
+            call = self._calls.get(event.custom_tool_use_id)
+            fits = call is not None and call.kind == "custom"
+        if call is None or call.settled or not fits:
+            return None
+        call.settled = True
+        return call
 
     def deadline(self, default: timedelta | None) -> datetime | None:
         """When the first custom tool's time is up; ``None`` if none is limited."""

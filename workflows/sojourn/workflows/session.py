@@ -18,12 +18,14 @@ from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.notice import Notices
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.resource import Resources
-from sojourn.workflows.signal import read_signal
+from sojourn.workflows.signal import read_signal, read_text
 from sojourn.workflows.transition import may_move, refusal
 from sojourn.workflows.turn import Turn
 from sojourn.workflows.watch import Watch
+from sojourn.workflows.work_request import WorkRequests
 from sojourn.workflows.workspace import Workspace
 
 with workflow.unsafe.imports_passed_through():
@@ -44,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         UserInterrupt,
         UserMessage,
         UserToolConfirmation,
+        UserToolResult,
     )
     from sojourn.types.export import ExportInput, ExportResult
     from sojourn.types.file_error import ResourceMissingError
@@ -66,13 +69,16 @@ with workflow.unsafe.imports_passed_through():
         TITLE_MEMO,
         UPDATE_SESSION_UPDATE,
         USAGE_QUERY,
+        WORK_OVER_SIGNAL,
     )
+    from sojourn.types.record import NotifyTurnInput
     from sojourn.types.resource import ChangeResourcesInput
     from sojourn.types.session import (
         AgentState,
         ArchiveInput,
         EndTurn,
         PendingAction,
+        RequiresAction,
         RetriesExhausted,
         SessionInput,
         SessionResult,
@@ -116,8 +122,13 @@ class SessionWorkflow:
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._resources = Resources(input.resources)
         self._workspace = Workspace(state.workspace, self._journal, self._resources)
+        self._skip_permissions = input.skip_permissions
+        self._notices = Notices()
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
+        self._work = WorkRequests(input, state.work)
+        self._asking: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
         self._shown_queue = len(state.queue) // _MANY
@@ -179,6 +190,7 @@ class SessionWorkflow:
             on_change=self._display.touch,
             watch=self._watch,
             workspace=self._workspace,
+            skips=lambda: self._skip_permissions,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
@@ -205,6 +217,8 @@ class SessionWorkflow:
     def _end_turn(self, turn: Turn, reason: StopReason) -> None:
         self._open_turn = None
         self._watch.turn_ends(reason.type, steps=turn.steps, usage=turn.usage)
+        if turn.notify and workflow.patched("turn-complete"):
+            self._notices.turn_ended(self._notice(turn, reason))
         self._journal.say(turn.usage_event())
         self._usage += turn.usage
         # A turn that ended before its first step leaves its message to the next one's context.
@@ -214,6 +228,17 @@ class SessionWorkflow:
             self._journal.say(SessionIdle(stop_reason=reason))
             self._board.move(SessionStatus.IDLE, reason)
             self._workspace.store()
+
+    def _notice(self, turn: Turn, reason: StopReason) -> NotifyTurnInput:
+        return NotifyTurnInput(
+            session_id=self._input.session_id,
+            agent_id=self._agent.id,
+            owner=self._input.owner,
+            hooks=self._agent.definition.hooks,
+            stop_reason=reason.type,
+            turn=self._turns,
+            steps=turn.steps,
+        )
 
     def _failed(self, error: TurnFailedError) -> StopReason:
         self._watch.turn_failed(error.error_type)
@@ -235,6 +260,7 @@ class SessionWorkflow:
     async def _seal(self, status: SessionStatus) -> SessionResult:
         """Say the last word. In one workflow task with the completion, so nothing can come after it."""
         await self._workspace.close()
+        await self._notices.at_rest()
         if workflow.patched("export-at-end"):
             await start_final_export(workflow.info().workflow_id)
         self._journal.say(SessionTerminated(status=status))
@@ -260,6 +286,9 @@ class SessionWorkflow:
     async def _continue_as_new(self) -> None:
         """Give way to the next run, unless the session is archived before its handlers have finished."""
         await self._workspace.at_rest()
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
+        await self._notices.at_rest()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
         if self._ending is not None:
             return
@@ -272,6 +301,7 @@ class SessionWorkflow:
                 "agent": self._agent,
                 "budget": self._account.budget,
                 "resources": self._resources.current,
+                "skip_permissions": self._skip_permissions,
                 "state": self._state(),
             }
         )
@@ -311,6 +341,7 @@ class SessionWorkflow:
             title=self._title,
             metadata=self._metadata,
             account=self._shown_account(),
+            work=self._work.live,
             workspace=self._workspace.state,
         )
 
@@ -332,6 +363,7 @@ class SessionWorkflow:
     def _moved(self) -> None:
         self._account.observe(self._board.status)
         self._display.touch()
+        self._ask_for_work()
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -340,6 +372,8 @@ class SessionWorkflow:
         """Take events from a client, in order; a repeated id is one event."""
         # Anybody may send a signal by hand, with any name and any arguments. A handler with typed parameters would
         # raise where their number is another, and stop the session for good.
+        if name == WORK_OVER_SIGNAL:
+            return self._work_over(arguments)
         sent = read_signal(name, arguments)
         if sent is not None:
             self._display.touch()
@@ -349,6 +383,16 @@ class SessionWorkflow:
                 if event.id not in refused:
                     self._take(event)
             self._show_queue()
+
+    def _work_over(self, arguments: Sequence[RawValue]) -> None:
+        """A work item has ended. Calls that are open still get the next one."""
+        if self._work.over(read_text(arguments)):
+            self._ask_for_work()
+
+    def _ask_for_work(self) -> None:
+        parked = isinstance(self._board.stop_reason, RequiresAction) and self._ending is None
+        if parked and self._turn is not None and self._turn.wants_work and self._work.live is None:
+            self._asking = asyncio.create_task(self._work.ask())
 
     def _surplus(self, fresh: list[UserEvent]) -> set[EventId]:
         """The messages of a signal that find the queue full. Clients see to it that it does not come to this."""
@@ -385,7 +429,7 @@ class SessionWorkflow:
                 self._context.append(event.id)
             case UserInterrupt():
                 self._interrupt()
-            case UserToolConfirmation() | UserCustomToolResult() if self._turn:
+            case UserToolConfirmation() | UserCustomToolResult() | UserToolResult() if self._turn:
                 self._turn.take(event)
 
     def _interrupt(self) -> None:
@@ -444,7 +488,7 @@ class SessionWorkflow:
 
     @workflow.update(name=UPDATE_SESSION_UPDATE)
     def update_session(self, change: UpdateSessionInput) -> None:
-        """Change title, metadata or budget at any time, the agent's snapshot between turns."""
+        """Change title, metadata, budget or permissions at any time, the agent's snapshot between turns."""
         if change.title is not None:
             self._title = change.title
         self._metadata = self._patched(change)
@@ -453,6 +497,8 @@ class SessionWorkflow:
         removed = change.remove_budget and self._account.budget is not None
         if change.budget is not None or removed:
             self._account.budget = change.budget
+        if change.skip_permissions is not None:
+            self._skip_permissions = change.skip_permissions
         account = self._account_now()
         workflow.upsert_memo({TITLE_MEMO: self._title, METADATA_MEMO: self._metadata, ACCOUNT_MEMO: account})
         self._journal.say(
@@ -462,6 +508,7 @@ class SessionWorkflow:
                 agent_version=change.agent.version if change.agent else None,
                 budget=change.budget,
                 budget_removed=removed,
+                skip_permissions=change.skip_permissions,
             )
         )
 
@@ -522,12 +569,7 @@ class SessionWorkflow:
     def pending_actions(self) -> list[PendingAction]:
         """The tool calls that wait for the client."""
         waiting = self._turn.waiting if self._turn else []
-        return [
-            PendingAction(
-                id=call.id, name=call.name, kind="custom_tool_result" if call.kind == "custom" else "confirmation"
-            )
-            for call in waiting
-        ]
+        return [PendingAction(id=call.id, name=call.name, kind=call.awaits) for call in waiting]
 
     @workflow.query(name=USAGE_QUERY)
     def usage(self) -> Usage:

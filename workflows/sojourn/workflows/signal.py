@@ -21,3 +21,14 @@ def read_signal(name: str, arguments: Sequence[RawValue]) -> UserEvents | None:
         workflow.logger.warning("a signal that carries no events is left out (%s)", type(error).__name__)
         return None
     return found if isinstance(found, UserEvents) else None
+
+
+def read_text(arguments: Sequence[RawValue]) -> str:
+    """The one text that a signal carries; empty for anything else."""
+    if len(arguments) != 1:
+        return ""
+    try:
+        found: object = workflow.payload_converter().from_payload(arguments[0].payload)
+    except (LookupError, RuntimeError, ValueError):
+        return ""
+    return found if isinstance(found, str) else ""

@@ -5,7 +5,7 @@ coroutine looks at it whenever the workflow wakes up.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.notice import warning
 from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
 from sojourn.workflows.workspace import Workspace, is_lost, refusal_of
 
@@ -40,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         SessionUsage,
         UserCustomToolResult,
         UserToolConfirmation,
+        UserToolResult,
     )
     from sojourn.types.failure import ModelFailure
     from sojourn.types.id import EventId
@@ -49,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         CompactContextInput,
         CompactContextResult,
         RunToolInput,
+        Warned,
     )
     from sojourn.types.session import (
         BudgetReached,
@@ -63,6 +66,8 @@ with workflow.unsafe.imports_passed_through():
     from sojourn.types.usage import Usage
 
 T = TypeVar("T")
+
+Answer = UserToolConfirmation | UserCustomToolResult | UserToolResult
 
 _MOVES = 3
 """How often a call may find its workspace gone before it is given up."""
@@ -84,6 +89,7 @@ class Turn:
         on_change: Callable[[], None],
         watch: Watch,
         workspace: Workspace,
+        skips: Callable[[], bool],
         title: str,
     ) -> None:
         self._limits = agent.limits
@@ -96,7 +102,9 @@ class Turn:
         self._on_change = on_change
         self._watch = watch
         self._workspace = workspace
+        self._skips = skips
         self._title = title
+        self._notify = state.notify
         self._steps = state.steps
         self._usage = state.usage
         self._consumes = state.consumes
@@ -106,7 +114,7 @@ class Turn:
         self._compacted = False
         self._attempts = 0
         # A signal is handled before the activity's result that came in the same workflow task.
-        self._early: list[UserToolConfirmation | UserCustomToolResult] = []
+        self._early: list[Answer] = []
         self._stepping = False
         self._interrupted = False
         self._in_flight: set[asyncio.Task[object]] = set()
@@ -117,6 +125,11 @@ class Turn:
     def steps(self) -> int:
         """Model steps begun."""
         return self._steps
+
+    @property
+    def notify(self) -> bool:
+        """Whether a hook wants to know of the end."""
+        return self._notify
 
     @property
     def usage(self) -> Usage:
@@ -136,6 +149,7 @@ class Turn:
             consumes=self._consumes,
             calls=self._calls.carry(),
             compact=self._compact_due,
+            notify=self._notify,
         )
 
     def interrupt(self) -> None:
@@ -144,11 +158,16 @@ class Turn:
         for task in self._in_flight:
             task.cancel()
 
-    def take(self, event: UserToolConfirmation | UserCustomToolResult) -> None:
+    @property
+    def wants_work(self) -> bool:
+        """Whether calls wait for a worker of the user's own."""
+        return any(call.place == "client" for call in self._calls.waiting)
+
+    def take(self, event: Answer) -> None:
         """Take the client's answer to a call. One that overtakes the model's result is kept until that comes."""
         if self._stepping:
             self._early.append(event)
-        elif isinstance(event, UserCustomToolResult):
+        elif isinstance(event, UserCustomToolResult | UserToolResult):
             if answered := self._calls.answer(event):
                 self._watch.tool_settled(answered, "error" if event.is_error else "ok")
         elif denied := self._calls.confirm(event):
@@ -281,6 +300,7 @@ class Turn:
             step=step,
             consumes=self._consumes,
             attempt=attempt,
+            skip_permissions=self._skips(),
             compacted=self._compacted,
             said=self._journal.take(),
         )
@@ -294,6 +314,8 @@ class Turn:
         finally:
             self._stepping = False
         self._journal.count(result)
+        self._warn(result.warnings)
+        self._notify = self._notify or result.notify
         self._usage += result.usage
         self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = False, result.compact and not self._compact_failed
@@ -390,7 +412,9 @@ class Turn:
             if call.kind == "unknown":
                 self._settle(call, call.result("error"))
             elif call.permission == "deny" and call.kind != "custom":
-                self._settle(call, call.result("denied"))
+                self._settle(call, call.result("denied", call.refusal))
+            elif call.refusal and workflow.patched("refused-calls"):
+                self._settle(call, call.result("denied" if call.permission == "deny" else "error", call.refusal))
         # The run before was left parked; the answers may have come already.
         if self._board.below is SessionStatus.IDLE and not self._is_broke and not await self._park():
             return False
@@ -462,6 +486,7 @@ class Turn:
         handle = start_run_tool(record, timeout=timeout, idempotent=call.idempotent, summary=call.title, host=host)
         result = await self._tracked(handle)
         self._journal.count(result)
+        self._warn(result.warnings)
         call.settled = True
         self._watch.tool_settled(call, result.outcome)
 
@@ -511,6 +536,10 @@ class Turn:
         call.settled = True
         self._watch.tool_settled(call, result.outcome)
         self._journal.say(result)
+
+    def _warn(self, warnings: Sequence[Warned]) -> None:
+        if warnings and workflow.patched("hook-warnings"):
+            self._journal.say(*map(warning, warnings))
 
     def _close(self, calls: Iterable[Call]) -> None:
         for call in calls:

@@ -18,17 +18,20 @@ from sojourn.types import InvalidRequestError, SessionId, UserEvent
 
 async def send(call: Call[SendEvents, None]) -> SentEvents:
     session_id = call.path["session_id"]
-    events = _stored(call.body, session_id)
+    events = _stored(call.body, session_id, by_worker=call.principal.environment_id is not None)
     await _check_waiting(call, session_id)
     done = await send_once(call, session_id, events)
     # Checked again, because there are events that nobody can send.
     return SentEvents.model_validate({"data": [translated(event) for event in done]})
 
 
-def _stored(body: SendEvents, session_id: str) -> list[UserEvent]:
+def _stored(body: SendEvents, session_id: str, *, by_worker: bool) -> list[UserEvent]:
     events: list[UserEvent] = []
     for place, event in enumerate(body.events):
-        if isinstance(event, SendToolResult):
+        if by_worker and not isinstance(event, SendToolResult | SendCustomToolResult):
+            text = f"{event.type} takes an API key; the key of an environment's worker sends results"
+            raise GatewayError(403, f"events.{place}.type: {text}")
+        if isinstance(event, SendToolResult) and not by_worker:
             text = "takes the key of an environment's worker; with an API key send user.custom_tool_result"
             raise GatewayError(403, f"events.{place}.type: user.tool_result {text}")
         assert not isinstance(event, SendOutcome), "refused where it was read"
@@ -48,7 +51,9 @@ def _check_thread(event: SendInterrupt, session_id: str, path: str) -> None:
 async def _check_waiting(call: Call[SendEvents, None], session_id: str) -> None:
     """While answers are awaited, instructions are taken right behind a tool's result only."""
     events = call.body.events
-    if not isinstance(events[-1], SendSystemMessage) or isinstance(events[-2:][0], SendCustomToolResult):
+    if not isinstance(events[-1], SendSystemMessage) or isinstance(
+        events[-2:][0], SendCustomToolResult | SendToolResult
+    ):
         return
     info = await call.runtime.get_session(session_id, owner=call.owner)
     if info.stop_reason == "requires_action" and not info.status.is_terminal and info.status.value == "idle":
@@ -67,5 +72,6 @@ ENDPOINTS = (
         "Send events to a session, all or none",
         SendEvents,
         reply=SentEvents,
+        for_workers=True,
     ),
 )

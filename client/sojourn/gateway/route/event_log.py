@@ -100,6 +100,7 @@ ENDPOINTS = (
         "List a session's events",
         query=EventQuery,
         reply=EventPage,
+        for_workers=True,
     ),
     Endpoint(
         "GET",
@@ -109,5 +110,6 @@ ENDPOINTS = (
         "read",
         "Stream a session's events as they happen",
         query=StreamQuery,
+        for_workers=True,
     ),
 )

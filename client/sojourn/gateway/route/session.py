@@ -78,6 +78,8 @@ async def create(call: Call[CreateSession, None]) -> Session:
             budget=body.budget.stored() if body.budget else None,
             vault_ids=body.vault_ids or (),
             resources=body.resources or (),
+            interactive=body.interactive,
+            skip_permissions=body.skip_permissions,
             # The wire has refused every other kind.
             initial_events=[event.stored() for event in body.initial_events if event.type == "user.message"],
         )
@@ -157,6 +159,7 @@ def _change(body: UpdateSession, now: SessionSnapshot) -> UpdateSessionInput:
         metadata=metadata,
         agent=_changed_agent(body, now.agent),
         budget=body.budget.stored() if body.budget else None,
+        skip_permissions=body.skip_permissions,
         remove_budget="budget" in given and body.budget is None and now.info.account.budget is not None,
     )
 
@@ -197,7 +200,7 @@ _ONE = "/v1/sessions/{session_id}"
 ENDPOINTS = (
     Endpoint("POST", _ALL, "sessions.create", create, "write", "Start a session", CreateSession, reply=Session),
     Endpoint("GET", _ALL, "sessions.list", list_sessions, "read", "List sessions", None, SessionsQuery, SessionPage),
-    Endpoint("GET", _ONE, "sessions.retrieve", retrieve, "read", "Get a session", reply=Session),
+    Endpoint("GET", _ONE, "sessions.retrieve", retrieve, "read", "Get a session", reply=Session, for_workers=True),
     Endpoint("POST", _ONE, "sessions.update", update, "write", "Change a session", UpdateSession, reply=Session),
     Endpoint("DELETE", _ONE, "sessions.delete", delete, "control", "Delete a session", reply=DeletedSession),
     Endpoint("POST", f"{_ONE}/archive", "sessions.archive", archive, "control", "End a session", reply=Session),

@@ -53,6 +53,8 @@ class UserToolConfirmation(WireEvent):
     tool_use_id: str
     result: Literal["allow", "deny"]
     deny_message: str | None = None
+    remember: Annotated[str | None, Omitted] = None
+    """For whom the very same call is allowed from now on. An extension."""
     session_thread_id: str | None = None
 
 
@@ -288,6 +290,8 @@ class SessionUpdated(WireEvent):
     agent_version: Annotated[int | None, Unset] = None
     """The session runs another agent from now on, as the session itself shows it. An addition of ours."""
     budget: Annotated[Budget | None, Unset] = None
+    skip_permissions: Annotated[bool | None, Unset] = None
+    """An addition of ours."""
 
 
 class SessionUnlimited(SessionUpdated):

@@ -22,9 +22,11 @@ from sojourn.types import (
     UserInterrupt,
     UserMessage,
     UserToolConfirmation,
+    UserToolResult,
 )
 from sojourn.types import SystemMessage as StoredSystemMessage
 from sojourn.types.content import IMAGES
+from sojourn.types.event import Remember
 from sojourn.types.wire import Wire
 
 B = TypeVar("B")
@@ -98,16 +100,24 @@ class SendToolConfirmation(_Sendable):
     tool_use_id: ToolUseId
     result: Literal["allow", "deny"]
     deny_message: Annotated[str | None, Field(max_length=10_000)] = None
+    remember: Remember | None = None
+    """Allow the very same call from now on: in the session, for the agent, or in the workspace. An extension."""
 
     @model_validator(mode="after")
     def _told_why(self) -> "SendToolConfirmation":
         if self.deny_message is not None and self.result == "allow":
             raise fault("deny_message", message="only with the result 'deny'")
+        if self.remember is not None and self.result == "deny":
+            raise fault("remember", message="only with the result 'allow'")
         return self
 
     def stored(self) -> UserToolConfirmation:
         return UserToolConfirmation(
-            id=self._event_id, tool_use_id=self.tool_use_id, result=self.result, deny_message=self.deny_message
+            id=self._event_id,
+            tool_use_id=self.tool_use_id,
+            result=self.result,
+            deny_message=self.deny_message,
+            remember=self.remember,
         )
 
 
@@ -135,6 +145,14 @@ class SendToolResult(_Sendable):
     tool_use_id: ToolUseId
     content: ResultContent | None = None
     is_error: bool | None = None
+
+    def stored(self) -> UserToolResult:
+        return UserToolResult(
+            id=self._event_id,
+            tool_use_id=self.tool_use_id,
+            content=self.content or (),
+            is_error=bool(self.is_error),
+        )
 
 
 class TextRubric(Wire):
@@ -224,6 +242,7 @@ SentEvent = Annotated[
     | event.UserInterrupt
     | event.UserToolConfirmation
     | event.UserCustomToolResult
+    | event.UserToolResult
     | event.SystemMessage,
     Field(discriminator="type"),
 ]

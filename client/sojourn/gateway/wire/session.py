@@ -83,6 +83,10 @@ class CreateSession(Wire):
     metadata: Metadata | None = None
     budget: BudgetLimit | None = None
     initial_events: Annotated[tuple[InitialEvent, ...], Field(max_length=50)] = ()
+    interactive: bool = True
+    """Whether somebody can be asked; if not, what would be asked is denied. An extension."""
+    skip_permissions: bool = False
+    """Allow all that operators do not deny. An extension."""
     resources: Mounts | None = None
     vault_ids: Annotated[tuple[Id, ...], Field(max_length=MAX_VAULTS)] | None = None
 
@@ -102,6 +106,8 @@ class UpdateSession(Wire):
     agent: AgentUpdate | None = None
     budget: BudgetLimit | None = None
     vault_ids: NotYet = None
+    skip_permissions: bool | None = None
+    """Allow all that operators do not deny, or no longer. An extension."""
 
 
 class Stats(Wire):

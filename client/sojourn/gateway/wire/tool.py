@@ -20,8 +20,9 @@ from sojourn.types import (
     ToolConfig,
     ToolOptions,
 )
-from sojourn.types.agent import CodeExecutionTool, ToolName
+from sojourn.types.agent import AskUserTool, CodeExecutionTool, ToolName
 from sojourn.types.builtin import BUILT_IN, CODE_EXECUTION, BuiltInName
+from sojourn.types.question import ASK_USER
 from sojourn.types.web import MAX_DOMAINS, Domain, UserLocation
 from sojourn.types.wire import Omitted, Wire
 
@@ -154,7 +155,7 @@ class McpTools(Wire):
 
 
 def _free_name(name: str) -> str:
-    if name in (*BUILT_IN, CODE_EXECUTION):
+    if name in (*BUILT_IN, CODE_EXECUTION, ASK_USER):
         raise ValueError(f"{name!r} is the name of a built-in tool; choose another")
     if name.startswith("mcp__"):
         raise ValueError(f"{name!r} begins as the tools of MCP servers do; choose another")
@@ -233,7 +234,18 @@ class CodeExecution(Wire):
         )
 
 
-Tool = Annotated[BuiltInTools | McpTools | ClientTool | WorkerTool | CodeExecution, Field(discriminator="type")]
+class AskUser(Wire):
+    """The tool `ask_user`, which the client answers with a `user.custom_tool_result`. An extension."""
+
+    type: Literal["ask_user"]
+
+    def stored(self) -> AskUserTool:
+        return AskUserTool()
+
+
+Tool = Annotated[
+    BuiltInTools | McpTools | ClientTool | WorkerTool | CodeExecution | AskUser, Field(discriminator="type")
+]
 """As clients write it."""
 
 Tools = Annotated[tuple[Tool, ...], Field(max_length=256)]
@@ -339,8 +351,19 @@ class ResolvedCodeExecution(Wire):
     """As that of a function on the workers."""
 
 
+class ResolvedAskUser(Wire):
+    """The tool `ask_user`."""
+
+    type: Literal["ask_user"] = "ask_user"
+
+
 ResolvedTool = Annotated[
-    ResolvedBuiltInTools | ResolvedMcpTools | ResolvedClientTool | ResolvedWorkerTool | ResolvedCodeExecution,
+    ResolvedBuiltInTools
+    | ResolvedMcpTools
+    | ResolvedClientTool
+    | ResolvedWorkerTool
+    | ResolvedCodeExecution
+    | ResolvedAskUser,
     Field(discriminator="type"),
 ]
 """As replies show it. What comes back can be sent again."""
@@ -355,6 +378,8 @@ def resolved(tool: ToolConfig) -> ResolvedTool:
         return ResolvedWorkerTool(name=tool.name, permission_policy=policy)
     if isinstance(tool, CodeExecutionTool):
         return ResolvedCodeExecution(permission_policy=_POLICIES[tool.permission] if tool.permission else None)
+    if isinstance(tool, AskUserTool):
+        return ResolvedAskUser()
     if isinstance(tool, McpToolset):
         default = _default(tool.default_config, "ask")
         named = tuple(
@@ -411,7 +436,7 @@ def check_tools(tools: Sequence[ToolConfig], servers: Sequence[McpServer], *, pa
 def _naming_field(tool: ToolConfig) -> str:
     if isinstance(tool, McpToolset):
         return "mcp_server_name"
-    return "type" if isinstance(tool, AgentToolset | CodeExecutionTool) else "name"
+    return "type" if isinstance(tool, AgentToolset | CodeExecutionTool | AskUserTool) else "name"
 
 
 def _check_servers(tools: Sequence[ToolConfig], servers: Sequence[McpServer], path: str) -> None:

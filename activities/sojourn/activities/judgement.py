@@ -1,0 +1,111 @@
+"""What becomes of the tool calls of one answer: rules first, then hooks, then whether anybody can be asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from sojourn.activities.catalogue import Catalogue, Entry
+from sojourn.activities.conversation import Conversation
+from sojourn.activities.hook_chain import HookChain, Verdict
+from sojourn.activities.model import AnswerToolCall
+from sojourn.types.agent import AskUserTool, CustomTool
+from sojourn.types.error import InvalidRequestError
+from sojourn.types.id import EventId
+from sojourn.types.permission import Permission, PermissionPolicy, enforced, evaluate
+from sojourn.types.policy import WorkspacePolicy
+from sojourn.types.question import read_questions
+from sojourn.types.record import ToolCallPart
+from sojourn.types.rule import HOME, WORKING_DIR, Rule, ToolUse, exact_rule
+from sojourn.types.session import SessionInput
+
+_NOBODY = "The call needs a permission, and in this session nobody can be asked. The tool did not run."
+_NOBODY_TO_ASK = "Nobody can be asked in this session. Decide yourself, and say what you have decided."
+_DENIED = "The call was not permitted. The tool did not run."
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Decides the calls of one answer."""
+
+    start: SessionInput
+    conversation: Conversation
+    tools: Catalogue
+    entries: Mapping[str, Entry]
+    worker: PermissionPolicy
+    workspace: WorkspacePolicy
+    hooks: HookChain
+    skips: bool
+    """Whether the session skips permissions."""
+
+    async def part(self, id: EventId, call: AnswerToolCall) -> ToolCallPart:
+        """The call as it goes into the log."""
+        entry = self.entries.get(call.name)
+        tool = entry.tool if entry else self.tools.tools.get(call.name)
+        declared = tool.permission if tool else None
+
+        def ruled(input: Mapping[str, JsonValue]) -> Permission:
+            return self.permission(call.name, input, entry, declared)
+
+        verdict = Verdict(call.input, ruled(call.input))
+        if entry is not None:
+            verdict = await self.hooks.before_tool(call.name, call.input, ruled)
+        permission, refusal = self._refused(entry, verdict)
+        timeout = tool.timeout if tool else None
+        return ToolCallPart(
+            id=id,
+            call_id=call.call_id,
+            name=call.name,
+            input=verdict.input,
+            kind=entry.kind if entry else "unknown",
+            permission=permission,
+            place=entry.place if entry else None,
+            idempotent=bool(entry and tool and tool.idempotent),
+            timeout=entry.config.timeout if entry and isinstance(entry.config, CustomTool) else timeout,
+            state=call.state,
+            refusal=refusal,
+        )
+
+    def permission(
+        self, name: str, input: Mapping[str, JsonValue], entry: Entry | None, declared: Permission | None
+    ) -> Permission:
+        """What the rules say."""
+        use = self._use(name, input)
+        if self.skips:
+            return enforced(use, declared=declared, worker=self.worker, everywhere=self.workspace.policy)
+        agent = self.start.agent
+        remembered = [rule for part in self.conversation.approved if (rule := self._remembered(part)) is not None]
+        return evaluate(
+            use,
+            configured=entry.configured if entry else None,
+            declared=declared,
+            session=self.start.permissions.with_rules(remembered),
+            agent=agent.definition.permission_policy.with_rules(self.workspace.of_agent(agent.id)),
+            worker=self.worker,
+            everywhere=self.workspace.policy,
+        )
+
+    def _remembered(self, part: ToolCallPart) -> Rule | None:
+        return exact_rule(self._use(part.name, part.input))
+
+    def _use(self, name: str, input: Mapping[str, JsonValue]) -> ToolUse:
+        return ToolUse(name, input, cwd=self.start.environment.working_dir or WORKING_DIR, home=HOME)
+
+    def _refused(self, entry: Entry | None, verdict: Verdict) -> tuple[Permission, str]:
+        """The permission at last, and what the model is told of a call that does not run."""
+        if not verdict.is_ruled:
+            return "deny", f"{_DENIED} Reason given: {verdict.reason}" if verdict.reason else _DENIED
+        if entry is not None and isinstance(entry.config, AskUserTool):
+            return "allow", self._unaskable(verdict.input)
+        if verdict.permission == "ask" and not self.start.interactive:
+            return "deny", _NOBODY
+        return verdict.permission, ""
+
+    def _unaskable(self, input: Mapping[str, JsonValue]) -> str:
+        if not self.start.interactive:
+            return _NOBODY_TO_ASK
+        try:
+            read_questions(input)
+        except InvalidRequestError as error:
+            return f"Invalid arguments. {error}"
+        return ""
