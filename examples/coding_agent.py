@@ -46,7 +46,7 @@ async def start(runtime: AgentRuntime, repository: str, model: str) -> SessionHa
         model=model,
         system="You repair programs. The repository is below /workspace. Be brief.",
         tools=[AgentToolset()],
-        permission_policy=PermissionPolicy(tools={"bash": "ask"}),
+        permission_policy=PermissionPolicy.of(ask=["bash(git commit*)"], deny=["bash(git push*)"]),
     )
     offline = EnvironmentDefinition(name="offline", config=CloudConfig(networking=LimitedNetwork()))
     return await runtime.start_session(

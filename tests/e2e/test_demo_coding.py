@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def used(
 ) -> list[SessionEvent]:
     use = EventId(f"call_{number}")
     return [
-        AgentToolUse(id=use, name=name, input={"command": command} if command else {}),
+        AgentToolUse(id=use, name=name, input={"command": command} if command else {}, evaluated_permission="allow"),
         AgentToolResult(
             id=EventId(f"result_{number}"),
             tool_use_id=use,
@@ -168,6 +169,17 @@ def test_another_model_is_held_to_the_repair_too(spoil: Callable[[], Evidence]) 
     assert not broken(replace(without("call_5", "result_5"), scripted=False))
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="coding-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.glob(pattern))
+
+
 @asynccontextmanager
 async def demonstration(folder: Path, *arguments: str, **environment: str) -> AsyncGenerator["Run", None]:
     """`sojourn demo coding` as a process; what it leaves behind is killed."""
@@ -238,8 +250,8 @@ class Run:
 
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
-async def test_demo_repairs_the_program_with_every_tool(tmp_path: Path) -> None:
-    async with demonstration(tmp_path) as run:
+async def test_demo_repairs_the_program_with_every_tool(short: Path) -> None:
+    async with demonstration(short) as run:
         code = await run.end()
         survivors = await run.survivors()
 
@@ -255,32 +267,36 @@ async def test_demo_repairs_the_program_with_every_tool(tmp_path: Path) -> None:
 
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
-async def test_demo_fails_if_the_repair_does_not_hold(tmp_path: Path) -> None:
+async def test_demo_fails_if_the_repair_does_not_hold(short: Path) -> None:
     """Somebody breaks the program again, behind the agent's back."""
-    async with demonstration(tmp_path) as run:
+    async with demonstration(short) as run:
         await run.see("5  It commits")
-        (program,) = tmp_path.glob("kept/workspaces/*/*/*/workspace/textkit/textkit/slug.py")
+        (program,) = found(short, "kept/workspaces/*/*/*/workspace/textkit/textkit/slug.py")
         program.write_text(program.read_text().replace("plain.lower()", "title.lower()"))
         code = await run.end()
 
     assert code == 1
-    assert [line.strip() for line in run.lines if "✗" in line][0] == f"✗ {TESTS}"
+    assert next(line.strip() for line in run.lines if "✗" in line) == f"✗ {TESTS}"
     assert "checks failed" in run.lines[-2]
 
 
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
-async def test_demo_runs_with_another_model(tmp_path: Path) -> None:
+async def test_demo_runs_with_another_model(short: Path) -> None:
     """It needs four calls, and says nothing of the rest."""
-    repair = "cd /workspace/textkit && sed -i 's/title.lower()/title.lower().translate({232: 101, 251: 117, 233: 101})/' textkit/slug.py"
-    commands = (f"{repair} && python3 -B -m unittest", "git commit -qam fix", f"git format-patch -1 --stdout > {PATCH}")
+    repair = "title.lower().translate({232: 101, 251: 117, 233: 101})"
+    commands = (
+        f"sed -i 's/title.lower()/{repair}/' textkit/slug.py && python3 -B -m unittest",
+        "git commit -qam fix",
+        f"git format-patch -1 --stdout > {PATCH}",
+    )
     calls = [Reply([ToolCall("bash", json.dumps({"command": command}))]) for command in commands]
     done = Reply([Text("Done.")])
     answers = [done, calls[0], done, done, done, calls[1], calls[2], done]
     async with (
         FakeProvider(*answers) as provider,
         demonstration(
-            tmp_path, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
+            short, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
         ) as run,
     ):
         code = await run.end()
@@ -291,11 +307,11 @@ async def test_demo_runs_with_another_model(tmp_path: Path) -> None:
 
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
-async def test_demo_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
+async def test_demo_tells_what_is_wrong_with_the_model(short: Path) -> None:
     async with (
         FakeProvider(Fault(401, "no such key")) as provider,
         demonstration(
-            tmp_path, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
+            short, "--model", "openai:fake", OPENAI_BASE_URL=f"{provider.url}/v1", OPENAI_API_KEY="none"
         ) as run,
     ):
         code = await run.end()
@@ -307,8 +323,8 @@ async def test_demo_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
 @pytest.mark.parametrize("moment", ["session  sesn_", "progress pass"])
-async def test_demo_leaves_nothing_behind_when_it_is_stopped(tmp_path: Path, moment: str) -> None:
-    async with demonstration(tmp_path) as run:
+async def test_demo_leaves_nothing_behind_when_it_is_stopped(short: Path, moment: str) -> None:
+    async with demonstration(short) as run:
         await run.see(moment)
         run.process.send_signal(signal.SIGTERM)
         code = await run.end()
@@ -319,9 +335,9 @@ async def test_demo_leaves_nothing_behind_when_it_is_stopped(tmp_path: Path, mom
     assert run.left == []
 
 
-async def test_demo_without_a_sandbox_says_the_way_out(tmp_path: Path) -> None:
+async def test_demo_without_a_sandbox_says_the_way_out(short: Path) -> None:
     """No `bwrap` is found on the path."""
-    async with demonstration(tmp_path, PATH=str(tmp_path)) as run:
+    async with demonstration(short, PATH=str(short)) as run:
         code = await run.end()
 
     assert code == 1
@@ -331,8 +347,8 @@ async def test_demo_without_a_sandbox_says_the_way_out(tmp_path: Path) -> None:
     assert "starting" not in output
 
 
-async def test_demo_in_no_sandbox_at_all_is_asked_for_by_name(tmp_path: Path) -> None:
-    async with demonstration(tmp_path, "--sandbox", "local") as run:
+async def test_demo_in_no_sandbox_at_all_is_asked_for_by_name(short: Path) -> None:
+    async with demonstration(short, "--sandbox", "local") as run:
         await run.see("PROTECTS NOTHING")
         run.process.send_signal(signal.SIGTERM)
         await run.end()

@@ -63,7 +63,7 @@ def definition(model: str | None = None) -> AgentDefinition:
         model=ModelRef.of(model or f"scripted:{SCRIPT}"),
         system=f"You repair programs. The repository is in {FOLDER}. Be brief, and say only what you have seen.",
         tools=(AgentToolset(), CodeExecutionTool()),
-        permission_policy=PermissionPolicy(tools={"bash": "ask"}),
+        permission_policy=PermissionPolicy.of(ask=["bash(git commit*)"], deny=["bash(git push*)"]),
     )
 
 

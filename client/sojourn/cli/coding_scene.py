@@ -9,7 +9,7 @@ from sojourn.cli.demo_scene import finish
 from sojourn.cli.demo_stage import Crew, Stage
 from sojourn.testing import coding as desk
 from sojourn.testing.coding_site import CodingSite
-from sojourn.types import AgentToolUse, SessionIdle, UserMessage
+from sojourn.types import SessionIdle, UserMessage
 
 
 class CodingCrew(Crew):
@@ -41,7 +41,7 @@ async def soak(stage: Stage, worker: DemoProcess) -> None:
     seen = len(stage.progress)
     sent = await stage.send(UserMessage.text(desk.SOAK))
     async with asyncio.TaskGroup() as tasks:
-        turn = tasks.create_task(finish(stage, sent, allows=_may))
+        turn = tasks.create_task(finish(stage, sent))
         await stage.until("the command to get somewhere", lambda: len(stage.progress) > seen + 2 or turn.done() or None)
         await _kill(stage, worker)
 
@@ -68,8 +68,4 @@ async def commit(stage: Stage) -> None:
 
 
 async def _turn(stage: Stage, text: str) -> None:
-    await finish(stage, await stage.send(UserMessage.text(text)), allows=_may)
-
-
-def _may(call: AgentToolUse) -> bool:
-    return not str(call.input.get("command", "")).startswith("git push")
+    await finish(stage, await stage.send(UserMessage.text(text)))

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 from sojourn.cli.demo_check import CRASH_TOOLS
@@ -109,7 +108,7 @@ async def archive(stage: Stage) -> None:
         raise DemoError("the archived session took a message")
 
 
-async def finish(stage: Stage, sent: EventId, *, allows: Callable[[AgentToolUse], bool] = lambda call: True) -> None:
+async def finish(stage: Stage, sent: EventId) -> None:
     """Wait for the end of the turn of a message; answer what it asks on the way."""
     answered: set[EventId] = set()
     while True:
@@ -118,17 +117,14 @@ async def finish(stage: Stage, sent: EventId, *, allows: Callable[[AgentToolUse]
         if not isinstance(idle.stop_reason, RequiresAction):
             return
         answered.add(idle.id)
-        await _answer(stage, idle.stop_reason, allows)
+        await _allow(stage, idle.stop_reason)
 
 
-async def _answer(stage: Stage, wanted: RequiresAction, allows: Callable[[AgentToolUse], bool]) -> None:
-    for call in stage.events:
-        if isinstance(call, AgentToolUse) and call.id in wanted.event_ids:
-            yes = allows(call)
-            said = "allows" if yes else "denies"
-            stage.screen.say(f"a second client, on a connection of its own, {said} {call.name}")
-            answer = UserToolConfirmation(tool_use_id=call.id, result="allow" if yes else "deny")
-            await stage.send(answer, runtime=stage.second)
+async def _allow(stage: Stage, wanted: RequiresAction) -> None:
+    names = {event.id: event.name for event in stage.events if isinstance(event, AgentToolUse)}
+    for id in wanted.event_ids:
+        stage.screen.say(f"a second client, on a connection of its own, allows {names.get(id, id)}")
+        await stage.send(UserToolConfirmation(tool_use_id=id, result="allow"), runtime=stage.second)
 
 
 def _turn_end(stage: Stage, sent: EventId, answered: set[EventId] | None = None) -> SessionIdle | None:
