@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
 from sojourn.types.event import (
+    AgentMcpToolResult,
     AgentToolResult,
     SystemMessage,
+    ToolResultEvent,
     UserCustomToolResult,
     UserEvent,
     UserMessage,
     UserToolConfirmation,
 )
 from sojourn.types.id import EventId
+from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult, McpTool
 from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
@@ -125,14 +128,21 @@ class Conversation:
     """What the provider counted for the last answer and all before it; 0 if that says nothing about the messages."""
     measured: int = 0
     """Messages that `used_tokens` are for, from the first on."""
+    mcp_tools: dict[str, tuple[McpTool, ...]] = field(default_factory=dict)
+    """What each MCP server offered when it was asked last; a server that could not be asked is not in it."""
     _waiting: dict[EventId, UserMessage | SystemMessage] = field(default_factory=dict)
     _calls: dict[EventId, ToolCallPart] = field(default_factory=dict)
     _results: dict[EventId, ToolResult] = field(default_factory=dict)
     _deny_messages: dict[EventId, str] = field(default_factory=dict)
+    _answers: dict[EventId, UserCustomToolResult] = field(default_factory=dict)
 
     def call(self, tool_use_id: EventId) -> ToolCallPart | None:
         """The open call with this event id."""
         return self._calls.get(tool_use_id)
+
+    def answer(self, question_id: EventId) -> UserCustomToolResult | None:
+        """What the client has answered to the question of an MCP server, during a call of the last step."""
+        return self._answers.get(question_id)
 
     def feed(self, record: Record, events: list[UserEvent] | None = None) -> None:
         """Fold one record.
@@ -148,8 +158,10 @@ class Conversation:
             case CallModelInput():
                 self._said(record.said)
                 self._consume(record.consumes)
-            case RunToolInput() | Said():
+            case RunToolInput() | ListMcpToolsInput() | Said():
                 self._said(record.said)
+            case ListMcpToolsResult():
+                self._listed(record)
             case CallModelResult():
                 self._answer(record)
             case CompactContextInput():
@@ -157,7 +169,7 @@ class Conversation:
                 self._consume(())
             case CompactContextResult():
                 self._compact(record)
-            case RunToolResult():
+            case RunToolResult() if record.is_final:
                 self._settle(record.tool_use_id, record.content, is_error=record.outcome != "ok")
 
     def _user_event(self, event: UserEvent) -> None:
@@ -167,14 +179,16 @@ class Conversation:
             case UserToolConfirmation(deny_message=str(text)):
                 self._deny_messages.setdefault(event.tool_use_id, text)
             case UserCustomToolResult():
+                if event.custom_tool_use_id not in self._calls:
+                    self._answers.setdefault(event.custom_tool_use_id, event)
                 self._settle(event.custom_tool_use_id, event.content, is_error=event.is_error)
 
     def _said(self, said: tuple[object, ...]) -> None:
         for event in said:
-            if isinstance(event, AgentToolResult):
+            if isinstance(event, AgentToolResult | AgentMcpToolResult):
                 self._settle(event.tool_use_id, self._explained(event), is_error=event.is_error)
 
-    def _explained(self, event: AgentToolResult) -> tuple[ContentBlock, ...]:
+    def _explained(self, event: ToolResultEvent) -> tuple[ContentBlock, ...]:
         reason = self._deny_messages.get(event.tool_use_id)
         if event.outcome != "denied" or reason is None:
             return event.content
@@ -185,7 +199,7 @@ class Conversation:
         if result.parts:
             self.messages.append(AssistantTurn(result.parts))
         self._calls = {call.id: call for call in result.calls}
-        self._results = {}
+        self._results, self._answers = {}, {}
         # An answer that was cut off has not been counted.
         if result.usage.total_tokens:
             self.used_tokens, self.measured = result.usage.total_tokens, len(self.messages)
@@ -194,6 +208,12 @@ class Conversation:
         if result.summary:
             self.messages = compacted(self.messages, result)
             self.used_tokens = self.measured = 0
+
+    def _listed(self, result: ListMcpToolsResult) -> None:
+        for listing in result.listings:
+            self.mcp_tools.pop(listing.server, None)
+            if listing.failure is None:
+                self.mcp_tools[listing.server] = listing.tools
 
     def _settle(self, tool_use_id: EventId, content: tuple[ContentBlock, ...], *, is_error: bool) -> None:
         call = self._calls.get(tool_use_id)

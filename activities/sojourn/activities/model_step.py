@@ -91,7 +91,8 @@ class ModelStep:
         try:
             async with Pulse(draft.preview):
                 start, conversation = await read_context(self._logs, record)
-                request = _request(start, conversation, self._specs(start), attempt=record.attempt)
+                entries = self._tools.of(start, conversation.mcp_tools)
+                request = _request(start, conversation, self._specs(entries), attempt=record.attempt)
                 window = await window_of(start.agent.definition)
                 if not record.compacted:
                     self._gauge.check_room(start, conversation, window)
@@ -99,7 +100,7 @@ class ModelStep:
                     answer = await _answer(self._model, request, draft)
                     seen.answered(answer)
                 cost = await cost_of(request.model, answer)
-                result = self._result(record.step, start, draft, answer, cost)
+                result = self._result(record.step, start, entries, draft, answer, cost)
                 if self._gauge.is_full(start, conversation, result, window):
                     result = result.model_copy(update={"compact": True})
                 result = await self._sealed(result)
@@ -127,8 +128,8 @@ class ModelStep:
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
-    def _specs(self, start: SessionInput) -> list[ToolSpec]:
-        return [self._spec(entry) for entry in self._tools.of(start).values()]
+    def _specs(self, entries: Mapping[str, Entry]) -> list[ToolSpec]:
+        return [self._spec(entry) for entry in entries.values()]
 
     def _spec(self, entry: Entry) -> ToolSpec:
         if (spec := entry.spec) is not None:
@@ -138,9 +139,14 @@ class ModelStep:
         raise ModelCallError(ModelFailure(kind="fatal", message=text, error_class=error_type(ToolNotFoundError(text))))
 
     def _result(
-        self, step: EventId, start: SessionInput, draft: "Draft", answer: Answer, cost: int | None
+        self,
+        step: EventId,
+        start: SessionInput,
+        entries: Mapping[str, Entry],
+        draft: "Draft",
+        answer: Answer,
+        cost: int | None,
     ) -> CallModelResult:
-        entries = self._tools.of(start)
         try:
             return CallModelResult(
                 step=step,
@@ -169,7 +175,7 @@ class ModelStep:
         permission = evaluate(
             part.name,
             configured=entry.configured if entry else None,
-            declared=found.permission if found else None,
+            declared=entry.declared if entry else found.permission if found else None,
             session=start.permissions,
             agent=start.agent.definition.permission_policy,
             worker=self._policy,
@@ -183,7 +189,9 @@ class ModelStep:
             kind=entry.kind if entry else "unknown",
             permission=permission,
             place=entry.place if entry else None,
-            idempotent=bool(entry and found and found.idempotent),
+            mcp_server_name=entry.mcp_server_name if entry else "",
+            mcp_tool_name=entry.mcp.name if entry and entry.mcp else "",
+            idempotent=bool(entry and entry.idempotent),
             timeout=entry.config.timeout if entry and isinstance(entry.config, CustomTool) else timeout,
             state=part.state,
         )

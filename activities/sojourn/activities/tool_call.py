@@ -1,4 +1,4 @@
-"""The activity `run_tool`: one call of a function tool."""
+"""The activity `run_tool`: one call of a tool."""
 
 import asyncio
 import contextvars
@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.context import ToolContext
 from sojourn.activities.envelope import Envelope, UnfitError, patiently
+from sojourn.activities.mcp.gate import MISSING, McpGate
 from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
 from sojourn.activities.session_log import SessionLogs
@@ -30,6 +31,7 @@ from sojourn.types.content import (
 from sojourn.types.error import StoreUnavailableError
 from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
+from sojourn.types.mcp import McpOutcome
 from sojourn.types.name import RUN_TOOL_ACTIVITY, WORKSPACE_LOST
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart
@@ -47,6 +49,7 @@ class ToolCall:
         threads: Where sync tools run, so that they never block the worker's loop.
         envelope: Says which results fit.
         workspaces: Those that this worker holds; ``None`` without a sandbox.
+        mcp: The worker's access to MCP servers; ``None`` has none.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class ToolCall:
         threads: ThreadPoolExecutor,
         envelope: Envelope,
         workspaces: Workspaces | None = None,
+        mcp: McpGate | None = None,
     ) -> None:
         self._envelope = envelope
         self._workspaces = workspaces
+        self._mcp = mcp
         self._logs = logs
         self._tools = tools
         self._threads = threads
@@ -79,8 +84,12 @@ class ToolCall:
                 log = self._logs.get(info.workflow_id or "")
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 with tool_call(log.start, record, call) as seen:
-                    context = await self._context(record, call, watch, log.start)
-                    result = await self._sealed(record, await self._run(record, call, watch, context, seen), seen)
+                    if call.kind == "mcp":
+                        ran = await self._run_mcp(record, call, watch, log.start)
+                    else:
+                        context = await self._context(record, call, watch, log.start)
+                        ran = await self._run(record, call, watch, context, seen)
+                    result = await self._sealed(record, ran, seen)
                     seen.ended(result.outcome)
         except WorkspaceLostError as error:
             raise ApplicationError(
@@ -120,13 +129,22 @@ class ToolCall:
             _cancelled=watch.cancelled,
         )
 
+    async def _run_mcp(
+        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", start: SessionInput | None
+    ) -> RunToolResult:
+        assert start is not None, "a call is found in a log that has been read from its start"
+        result = None
+        if self._mcp is not None:
+            result = await self._mcp.call(start, call, record, limit=_limit(), progress=watch.report)
+        return result or _result(record, f"The tool did not run: {MISSING}.", "error")
+
     async def _run(
         self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", context: ToolContext, seen: ToolObservation
     ) -> RunToolResult:
         tools = self._tools.built_in if call.kind == "builtin" else self._tools.tools
         if (found := tools.get(record.name)) is None:
             return _result(record, f"The worker has no tool {record.name!r}.", "error")
-        limit = (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
+        limit = _limit()
         try:
             arguments = found.bind(call.input, context)
         except ValidationError as error:
@@ -237,9 +255,17 @@ def _content(value: object) -> tuple[ContentBlock, ...]:
     return (TextBlock(text=to_json(value).decode()),)
 
 
+def _limit() -> timedelta:
+    """How long the running call may take."""
+    return (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
+
+
 def _result(record: RunToolInput, text: str, outcome: ToolOutcome) -> RunToolResult:
     return RunToolResult(
-        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:10_000])),), outcome=outcome
+        tool_use_id=record.tool_use_id,
+        content=(TextBlock(text=_utf8(text[:10_000])),),
+        outcome=outcome,
+        mcp=McpOutcome() if record.mcp else None,
     )
 
 

@@ -19,6 +19,8 @@ from sojourn.activities.compaction import ContextCompaction
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
+from sojourn.activities.mcp.gate import McpGate
+from sojourn.activities.mcp.option import McpOptions
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
@@ -27,6 +29,7 @@ from sojourn.testing.scripted import Script, ScriptedModel
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.named_store import require_store
 from sojourn.types.permission import PermissionPolicy
+from sojourn.worker.own_queue import OwnQueue
 from sojourn.worker.router import ModelRouter
 from sojourn.workflows import (
     ENTITIES,
@@ -51,6 +54,8 @@ class WorkerOptions:
     max_concurrent_activities: int = 500
     """Model and tool calls at the same time. A waiting model call costs little more than its socket."""
     max_concurrent_workflow_tasks: int = 100
+    mcp: McpOptions = field(default_factory=McpOptions)
+    """How MCP servers are reached."""
     max_cached_sessions: int = 1000
     """Sessions whose workflow stays in memory (50 to 100 KB each); one that was dropped is replayed when it wakes."""
     max_tool_threads: int = 64
@@ -102,7 +107,14 @@ class SojournWorker:
             logs=logs, tools=catalogue, model=self._router, policy=self.options.permissions, envelope=envelope
         )
         compaction = ContextCompaction(logs=logs, tools=catalogue, model=self._router)
-        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope)
+        self._own_queue = OwnQueue(
+            client,
+            task_queue=self.options.task_queue,
+            activities=lambda: (call.run_tool, self._mcp.abandon_mcp_call),
+            grace=self.options.graceful_shutdown,
+        )
+        self._mcp = McpGate(logs=logs, envelope=envelope, options=self.options.mcp, own_queue=self._own_queue.name)
+        call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, mcp=self._mcp)
         runs = DeploymentRuns(client)
         self._worker = temporalio.worker.Worker(
             client,
@@ -116,6 +128,7 @@ class SojournWorker:
                 step.call_model,
                 call.run_tool,
                 compaction.compact_context,
+                self._mcp.list_mcp_tools,
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
@@ -145,10 +158,11 @@ class SojournWorker:
         grace = self.options.graceful_shutdown.total_seconds()
         logger.info("worker draining; running work gets %g s", grace, extra=self._ids())
         try:
-            await self._worker.__aexit__(kind, error, trace)
+            await asyncio.gather(self._worker.__aexit__(kind, error, trace), self._own_queue.close())
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._mcp.close()
         await self._router.aclose()
         logger.info("worker stopped", extra=self._ids())
 

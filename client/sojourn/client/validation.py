@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from sojourn.types.account import Budget
-from sojourn.types.agent import AgentDefinition, AgentToolset, McpToolset
+from sojourn.types.agent import AgentDefinition, AgentToolset
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import LimitedNetwork, SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
@@ -109,8 +109,6 @@ def check_definition(definition: AgentDefinition) -> None:
     """
     if any(isinstance(tool, AgentToolset) for tool in definition.tools):
         raise InvalidRequestError("tools: the built-in toolset needs a sandbox, which no worker has yet", param="tools")
-    if definition.mcp_servers or any(isinstance(tool, McpToolset) for tool in definition.tools):
-        raise InvalidRequestError("mcp_servers: not supported yet; leave them out", param="mcp_servers")
     if definition.skills:
         raise InvalidRequestError("skills: not supported yet; leave them out", param="skills")
 

@@ -20,6 +20,8 @@ ERROR_TYPES = frozenset(
         "billing_error",
         "tool_use_limit_reached_error",
         "compaction_limit_reached_error",
+        "mcp_connection_failed_error",
+        "mcp_authentication_failed_error",
     }
 )
 """Those of the contract that a session of ours can have."""
@@ -167,5 +169,6 @@ def _error(error: ErrorDetail) -> wire.ErrorDetail:
         type=error.type if error.type in ERROR_TYPES else "unknown_error",
         message=error.message,
         retry_status=wire.RetryStatus(type=error.retry_status.type),
+        mcp_server_name=error.mcp_server_name,
         event_ids=error.event_ids,
     )

@@ -173,6 +173,22 @@ class AgentMcpToolResult(Event):
     mcp_tool_use_id: EventId
     content: tuple[ContentBlock, ...] = ()
     is_error: Annotated[bool, Omitted] = False
+    outcome: ToolOutcome = "ok"
+    """As that of `AgentToolResult`."""
+
+    @property
+    def tool_use_id(self) -> EventId:
+        """The call, by the name that it has in other results."""
+        return self.mcp_tool_use_id
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined by newlines."""
+        return text_of(self.content)
+
+
+ToolResultEvent = AgentToolResult | AgentMcpToolResult
+"""The one result of a call that a worker or an MCP server runs."""
 
 
 class ContextCompacted(Event):
@@ -290,6 +306,7 @@ _SAID = (
     SessionUsage,
     SessionErrorEvent,
     AgentToolResult,
+    AgentMcpToolResult,
     ModelRequestEnd,
     ContextCompacted,
 )
@@ -312,6 +329,7 @@ _KnownSaid = Annotated[
     | SessionUsage
     | SessionErrorEvent
     | AgentToolResult
+    | AgentMcpToolResult
     | ModelRequestEnd
     | ContextCompacted,
     Field(discriminator="type"),

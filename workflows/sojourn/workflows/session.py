@@ -18,6 +18,7 @@ from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.mcp import McpServers
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.signal import read_signal
 from sojourn.workflows.transition import may_move, refusal
@@ -111,6 +112,7 @@ class SessionWorkflow:
         self._display = Display(self._details)
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._workspace = Workspace(state.workspace, self._journal)
+        self._mcp = McpServers(state.mcp, input.agent.definition, self._journal)
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
         self._queue: deque[EventId] = deque(state.queue)
@@ -174,6 +176,7 @@ class SessionWorkflow:
             on_change=self._display.touch,
             watch=self._watch,
             workspace=self._workspace,
+            mcp=self._mcp,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
@@ -302,6 +305,8 @@ class SessionWorkflow:
             metadata=self._metadata,
             account=self._shown_account(),
             workspace=self._workspace.state,
+            # The servers of another agent are asked anew, whatever they are called.
+            mcp=None if self._agent_changed else self._mcp.state,
         )
 
     def _show_agent_version(self) -> None:

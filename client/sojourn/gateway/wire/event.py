@@ -310,6 +310,8 @@ class ErrorDetail(Wire):
     retry_status: RetryStatus
     event_ids: Annotated[tuple[str, ...], Omitted] = ()
     """Messages that were refused and get no turn. An addition of ours."""
+    mcp_server_name: Annotated[str | None, Omitted] = None
+    """The server that could not be used, where the error is about one."""
 
 
 class SessionError(WireEvent):
