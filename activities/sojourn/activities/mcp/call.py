@@ -20,10 +20,11 @@ from sojourn.types.mcp import McpFailure, McpOutcome
 from sojourn.types.record import RunToolInput, RunToolResult, ToolCallPart
 from sojourn.types.session import SessionInput
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 """Of one call, over a new connection each time: for those that had no effect, or may have it twice."""
 
-_PAUSE = timedelta(milliseconds=200)
+_PAUSE = timedelta(milliseconds=250)
+"""Before the second attempt; twice as long before each that follows. A server that is restarted takes seconds."""
 
 _TOGETHER = timedelta(milliseconds=20)
 """Questions that come within this are asked at the same time."""
@@ -192,6 +193,7 @@ class McpCalls:
     # --- the call itself -------------------------------------------------------------------------------------------
 
     async def _finish(self, workflow_id: str, start: SessionInput, call: ToolCallPart, held: HeldCall) -> Finished:
+        begun = False
         for attempt in range(1, _ATTEMPTS + 1):
             connection: Connection | None = None
             try:
@@ -200,10 +202,11 @@ class McpCalls:
             except ServerLostError as error:
                 if connection is not None:
                     self._pool.discard((workflow_id, held.server), connection)
-                again = error.refused or call.idempotent
-                if not again or attempt == _ATTEMPTS or error.failure.type == "mcp_authentication_failed_error":
-                    return _lost(error, call)
-                await asyncio.sleep(_PAUSE.total_seconds() * attempt)
+                begun = begun or not error.refused
+                again = not error.hopeless and (error.refused or call.idempotent)
+                if not again or attempt == _ATTEMPTS:
+                    return _lost(error, call, begun=begun)
+                await asyncio.sleep(_PAUSE.total_seconds() * 2 ** (attempt - 1))
             except MCPError as error:
                 changed = connection is not None and connection.tools_changed
                 return Finished(_text(_words(error)), "error", tools_changed=changed)
@@ -283,8 +286,8 @@ async def _settle(held: HeldCall, record: RunToolInput, answers: Answers) -> Non
     await asyncio.sleep(0)
 
 
-def _lost(error: ServerLostError, call: ToolCallPart) -> Finished:
-    if error.refused:
+def _lost(error: ServerLostError, call: ToolCallPart, *, begun: bool) -> Finished:
+    if not begun:
         return Finished(_text(f"The tool did not run: {error}"), "error", error.failure)
     if call.idempotent:
         return Finished(_text(f"The tool gave no result: {error}"), "error", error.failure)

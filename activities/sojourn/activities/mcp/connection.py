@@ -44,11 +44,13 @@ _ANSWER: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 class ServerLostError(Exception):
     """The server cannot be reached, or does not know who is calling."""
 
-    def __init__(self, failure: McpFailure, *, refused: bool = True) -> None:
+    def __init__(self, failure: McpFailure, *, refused: bool = True, hopeless: bool = False) -> None:
         super().__init__(failure.message)
         self.failure = failure
         self.refused = refused
         """Whether the request that met with it has surely had no effect."""
+        self.hopeless = hopeless
+        """Whether the next one will fare no better."""
 
 
 class Asked(Protocol):
@@ -189,7 +191,7 @@ class Connection:
             # What the library makes of a failure follows at once, if it notices.
             await asyncio.wait({request}, timeout=_FOLLOWS.total_seconds())
             if not request.done():
-                raise ServerLostError(note.failure or self._broken, refused=note.refused)
+                raise ServerLostError(note.failure or self._broken, refused=note.refused, hopeless=note.hopeless)
             return request.result()
         except MCPError as error:
             raise self._understood(error, note) from None
@@ -205,9 +207,9 @@ class Connection:
     def _understood(self, error: MCPError, note: Note) -> Exception:
         """What an error of the library means: its transports put words of their own in place of a failure."""
         if note.failure is not None and (note.session_gone or note.is_denied or error.message in _STAND_INS):
-            return ServerLostError(note.failure, refused=note.refused)
+            return ServerLostError(note.failure, refused=note.refused, hopeless=note.hopeless)
         if error.code == types.CONNECTION_CLOSED:
-            return ServerLostError(note.failure or self._broken, refused=False)
+            return ServerLostError(note.failure or self._broken, refused=False, hopeless=note.hopeless)
         return error
 
     @property
@@ -231,7 +233,7 @@ class Connection:
                 if place + 1 < len(self._ways) and self._note.status in _SSE_ONLY:
                     continue
                 failure = self._note.failure or lost(f"MCP server {self.name!r} did not connect: {_cause(error)}")
-                self._ready.set_exception(ServerLostError(failure))
+                self._ready.set_exception(ServerLostError(failure, hopeless=self._note.hopeless))
                 return
 
     async def _hold(self, way: Way) -> None:

@@ -33,6 +33,8 @@ class Note:
     """Why the last one came to nothing."""
     refused: bool = False
     """The last one has had no effect: it was not sent, or the server did not take it."""
+    hopeless: bool = False
+    """The next one will fare no better."""
     session_gone: bool = False
     """The server does not know the connection any more."""
     status: int | None = None
@@ -45,9 +47,9 @@ class Note:
         """Whether the server does not take the caller for somebody it serves."""
         return self.failure is not None and self.failure.type == "mcp_authentication_failed_error"
 
-    def fail(self, failure: McpFailure, *, refused: bool) -> None:
+    def fail(self, failure: McpFailure, *, refused: bool = False, hopeless: bool = False) -> None:
         """Take down that a request came to nothing."""
-        self.failure, self.refused = failure, refused
+        self.failure, self.refused, self.hopeless = failure, refused, hopeless
         self.failed.set()
 
 
@@ -85,7 +87,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             note.status = response.status_code
             return await self._judged(request, response, note)
         except AddressRefusedError as error:
-            return self._none(note, f"the address of MCP server {self._name!r} is refused: {error}", refused=True)
+            words = f"the address of MCP server {self._name!r} is refused: {error}"
+            return self._none(note, words, refused=True, hopeless=True)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, OSError) as error:
             return self._none(note, f"MCP server {self._name!r} cannot be reached: {_words(error)}", refused=True)
         except httpx2.TransportError as error:
@@ -95,8 +98,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         """Close all connections."""
         await self._inner.aclose()
 
-    def _none(self, note: Note, words: str, *, refused: bool = False) -> httpx2.Response:
-        note.fail(lost(words), refused=refused)
+    def _none(
+        self, note: Note, words: str, *, refused: bool = False, hopeless: bool = False
+    ) -> httpx2.Response:
+        note.fail(lost(words), refused=refused, hopeless=hopeless)
         return httpx2.Response(_UNREACHED, content=b"")
 
     async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
@@ -128,13 +133,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         if code in (401, 403):
             why = "refuses the session's credential" if "authorization" in request.headers else "wants a credential"
             words = f"MCP server {self._name!r} {why} (HTTP {code}); look at the session's vaults"
-            note.fail(McpFailure(type="mcp_authentication_failed_error", message=words), refused=True)
+            note.fail(McpFailure(type="mcp_authentication_failed_error", message=words), refused=True, hopeless=True)
         elif code in (400, 404) and _SESSION_HEADER in request.headers:
             note.session_gone = True
             note.fail(lost(f"MCP server {self._name!r} has forgotten the connection (HTTP {code})"), refused=True)
         elif code >= 400:
             # A server that breaks down may have begun; one that says no has not.
-            note.fail(lost(f"MCP server {self._name!r} answered with HTTP {code}"), refused=code < 500)
+            note.fail(lost(f"MCP server {self._name!r} answered with HTTP {code}"), refused=code < 500, hopeless=code < 500)
         if response.headers.get("content-type", "").lower().startswith("application/json"):
             return await self._whole(response, note)
         return response
@@ -147,7 +152,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
                 body += piece
                 if len(body) > MAX_ANSWER_BYTES:
                     words = f"the answer of MCP server {self._name!r} is over {MAX_ANSWER_BYTES:,} bytes"
-                    return self._none(note, words)
+                    return self._none(note, words, hopeless=True)
         finally:
             await response.aclose()
         headers = {"content-type": response.headers["content-type"]}
