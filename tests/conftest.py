@@ -189,7 +189,7 @@ class Probe:
         names = {use.id: use.name for use in self.of(AgentToolUse)}
         names |= {use.id: use.name for use in self.of(AgentCustomToolUse)}
         names |= {use.id: use.name for use in self.of(AgentMcpToolUse)}
-        results = [*self.of(AgentToolResult), *self.of(AgentMcpToolResult)]
+        results: list[AgentToolResult | AgentMcpToolResult] = [*self.of(AgentToolResult), *self.of(AgentMcpToolResult)]
         return {names[result.tool_use_id]: result for result in results}
 
     def story(self) -> list[str]:

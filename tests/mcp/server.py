@@ -1,4 +1,4 @@
-"""An MCP server by the official SDK, as a program: prints its port once it listens, and writes what it does to a file."""
+"""An MCP server by the official SDK, as a program: prints its port when it listens, and writes down what it does."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp.types import (
     AudioContent,
@@ -75,7 +76,7 @@ def note(text: str) -> str:
 @server.tool()
 def fail() -> str:
     """Fail."""
-    raise ValueError("that went wrong")
+    raise ToolError("that went wrong")
 
 
 @server.tool()
@@ -187,26 +188,32 @@ for number in range(arguments.many):
     server.add_tool(lambda: "one of many", name=f"tool_{number}", description="One of many")
 
 
+def token() -> str:
+    return Path(arguments.token).read_text()
+
+
 def guarded(app: Any) -> Any:
     """The application behind a token, perhaps without the newest protocol."""
 
     async def guard(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await app(scope, receive, send)
+            await app(scope, receive, send)
+            return
         headers = {key.decode().lower(): value.decode() for key, value in scope["headers"]}
         status = 0
         if arguments.hang:
             wrote("hanging")
             await asyncio.sleep(3600)
-        if arguments.token and headers.get("authorization") != f"Bearer {Path(arguments.token).read_text()}":
+        if arguments.token and headers.get("authorization") != f"Bearer {token()}":
             wrote(f"refused {headers.get('authorization', 'nobody')}")
             status = 401
         elif arguments.legacy and headers.get("mcp-method") == "server/discover":
             status = 404
         if not status:
-            return await app(scope, receive, send)
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+            await app(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
 
     return guard
 
@@ -227,7 +234,7 @@ async def serve() -> None:
     config = uvicorn.Config(guarded(app), log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     web = uvicorn.Server(config)
     running = asyncio.create_task(web.serve([listening]))
-    while not web.started and not running.done():
+    while not web.started and not running.done():  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0.01)
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
     sys.stdout.flush()

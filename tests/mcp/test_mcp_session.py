@@ -473,7 +473,11 @@ async def test_local_program_is_one_of_the_operators_and_gets_a_clean_environmen
     assert "SECRET" not in probe.of(AgentMcpToolResult)[0].text
     assert [result.outcome for result in probe.of(AgentMcpToolResult)] == ["ok", "ok", "unknown", "ok"]
     assert len(pids) == 2
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(map(lives, pids))
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def test_local_program_that_the_operator_has_not_named_is_not_started(desk: Desk) -> None:

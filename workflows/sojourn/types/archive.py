@@ -19,8 +19,8 @@ from temporalio.client import Client
 
 from sojourn.types.error import CheckpointError
 from sojourn.types.history import RunDecoder, Stored, cursor_at
-from sojourn.types.payload import session_folder, store_of
 from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult
+from sojourn.types.payload import session_folder, store_of
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,

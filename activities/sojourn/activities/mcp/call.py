@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from mcp import MCPError, types
 from pydantic import ValidationError
 
+from mcp import MCPError, types
 from sojourn.activities.mcp.connection import Connection, ServerLostError
 from sojourn.activities.mcp.content import blocks
 from sojourn.activities.mcp.pool import McpPool

@@ -9,11 +9,11 @@ from functools import partial
 from importlib.metadata import version
 from typing import Protocol, TypeVar
 
-from mcp import Client, ClientSession, MCPError, types
 from mcp.client import ClientRequestContext, IncomingMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter
 
+from mcp import Client, ClientSession, MCPError, types
 from sojourn.activities.mcp.http import NOTE, Note, lost
 from sojourn.activities.mcp.transport import Watched, Way
 from sojourn.types.mcp import McpFailure

@@ -98,9 +98,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         """Close all connections."""
         await self._inner.aclose()
 
-    def _none(
-        self, note: Note, words: str, *, refused: bool = False, hopeless: bool = False
-    ) -> httpx2.Response:
+    def _none(self, note: Note, words: str, *, refused: bool = False, hopeless: bool = False) -> httpx2.Response:
         note.fail(lost(words), refused=refused, hopeless=hopeless)
         return httpx2.Response(_UNREACHED, content=b"")
 
@@ -139,7 +137,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             note.fail(lost(f"MCP server {self._name!r} has forgotten the connection (HTTP {code})"), refused=True)
         elif code >= 400:
             # A server that breaks down may have begun; one that says no has not.
-            note.fail(lost(f"MCP server {self._name!r} answered with HTTP {code}"), refused=code < 500, hopeless=code < 500)
+            note.fail(
+                lost(f"MCP server {self._name!r} answered with HTTP {code}"), refused=code < 500, hopeless=code < 500
+            )
         if response.headers.get("content-type", "").lower().startswith("application/json"):
             return await self._whole(response, note)
         return response
