@@ -210,6 +210,7 @@ EXPORTS = {
     ],
     "sojourn.worker": [
         "EmbeddedServer",
+        "McpOptions",
         "SojournWorker",
         "Telemetry",
         "ToolSource",

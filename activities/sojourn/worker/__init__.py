@@ -1,5 +1,6 @@
 """The composition root: workers, and the embedded server for development."""
 
+from sojourn.activities.mcp.option import McpOptions
 from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
 from sojourn.worker.telemetry import Telemetry, open_telemetry
@@ -7,6 +8,7 @@ from sojourn.worker.worker import SojournWorker, ToolSource, WorkerOptions
 
 __all__ = [
     "EmbeddedServer",
+    "McpOptions",
     "SojournWorker",
     "Telemetry",
     "ToolSource",

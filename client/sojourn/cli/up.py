@@ -12,7 +12,7 @@ from sojourn.cli.folder import bind, claim, free_port
 from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
-from sojourn.cli.worker import Metrics, Scripts, Tools, prepare, scripts_of
+from sojourn.cli.worker import Mcp, Metrics, Scripts, Tools, prepare, scripts_of
 from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ async def up(
         typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Object store; by default in the folder."),
     ] = None,
     tools: Tools = None,
+    mcp: Mcp = None,
     scripts: Scripts = None,
     log_level: Level = "warning",
     log_format: Format = LogFormat.TEXT,
@@ -50,9 +51,10 @@ async def up(
 
     Sessions are kept in the folder and go on at the next start. The gateway's development key is printed.
     """
-    from sojourn.worker import SojournWorker, embedded_server, open_telemetry
+    from sojourn.worker import McpOptions, SojournWorker, WorkerOptions, embedded_server, open_telemetry
 
     prepare(log_level, log_format)
+    options = WorkerOptions(mcp=McpOptions.read(mcp or ()))
     with claim(data), signals() as stop:
         server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
         listener = _listener(cli, gateway_port) if gateway else None
@@ -70,7 +72,7 @@ async def up(
                     runtime=telemetry.runtime,
                 )
             )
-            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts))
+            worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts), options=options)
             serving = await stack.enter_async_context(worker)
             served = None
             if listener is not None:

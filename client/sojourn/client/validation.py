@@ -109,6 +109,10 @@ def check_definition(definition: AgentDefinition) -> None:
     """
     if any(isinstance(tool, AgentToolset) for tool in definition.tools):
         raise InvalidRequestError("tools: the built-in toolset needs a sandbox, which no worker has yet", param="tools")
+    for place, server in enumerate(definition.mcp_servers):
+        if server.type == "url" and not re.match(r"https?://[^\s/]", server.url):
+            field = f"mcp_servers.{place}.url"
+            raise InvalidRequestError(f"{field}: {server.url!r} is no http or https URL", param=field)
     if definition.skills:
         raise InvalidRequestError("skills: not supported yet; leave them out", param="skills")
 

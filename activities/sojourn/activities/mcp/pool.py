@@ -4,12 +4,14 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from sojourn.activities.mcp.connection import Connection, ServerLostError
 from sojourn.activities.mcp.http import GuardedTransport, lost
 from sojourn.activities.mcp.option import McpOptions
 from sojourn.activities.mcp.transport import Way, local_program, server_sent_events, streamable_http
 from sojourn.types.agent import McpServer
+from sojourn.types.environment import CloudConfig, LimitedNetwork
 from sojourn.types.session import SessionInput
 
 logger = logging.getLogger("sojourn.activities")
@@ -92,8 +94,13 @@ class McpPool:
             if (program := self._programs.get(server.name)) is None:
                 has = ", ".join(sorted(self._programs)) or "none"
                 words = f"the worker has no local MCP server {server.name!r} (it has: {has})"
-                raise ServerLostError(lost(f"{words}; start it with `sojourn worker --mcp {server.name}='COMMAND …'`"))
+                raise ServerLostError(
+                    lost(f"{words}; start it with `sojourn worker --mcp {server.name}='COMMAND …'`"), hopeless=True
+                )
             return [program]
+
+        if (refusal := network_refusal(start, server)) is not None:
+            raise ServerLostError(lost(refusal), hopeless=True)
 
         def guarded() -> GuardedTransport:
             options = self._options
@@ -108,3 +115,18 @@ class McpPool:
                 if not connection.is_open or connection.idle_seconds > self._options.idle_timeout.total_seconds():
                     with suppress(Exception):
                         self.discard(key, connection)
+
+
+def network_refusal(start: SessionInput, server: McpServer) -> str | None:
+    """Why the session's environment does not let a server be reached; ``None`` if it does."""
+    if not isinstance(start.sandbox, CloudConfig) or not isinstance(start.sandbox.networking, LimitedNetwork):
+        return None
+    network, host = start.sandbox.networking, (urlsplit(server.url).hostname or "").rstrip(".")
+    if network.allow_mcp_servers or any(_covers(allowed, host) for allowed in network.allowed_hosts):
+        return None
+    return f"the session's environment does not let MCP server {server.name!r} be reached; set allow_mcp_servers there"
+
+
+def _covers(allowed: str, host: str) -> bool:
+    allowed = allowed.lower().rstrip(".")
+    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
