@@ -184,7 +184,7 @@ MCP_PLAYS = {
         max_events=25,
     ),
 }
-MCP_PROGRAM = FOLDER.parent / "mcp" / "server.py"
+MCP_PROGRAM = FOLDER.parent / "mcp_servers" / "server.py"
 
 
 async def _mcp(client: Client, name: str) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
-from mcp import MCPError, types
+from mcp import MCPError, UrlElicitationRequiredError, types
 from sojourn.activities.mcp.connection import Connection, ServerLostError
 from sojourn.activities.mcp.content import blocks
 from sojourn.activities.mcp.pool import McpPool
@@ -57,6 +57,7 @@ class HeldCall:
     task: asyncio.Task[Finished] | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     questions: list[Question] = field(default_factory=list)
+    expiry: asyncio.TimerHandle | None = None
     progress: Progress = lambda text: None
     """Where to tell how far it is: that of the activity that waits for it now."""
 
@@ -75,8 +76,14 @@ class HeldCall:
         """Questions that the session does not know of."""
         return [question for question in self.questions if not question.told]
 
+    def resumed(self) -> None:
+        """The wait for answers is over."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+
     def cancel(self) -> None:
         """Give the call up; the server is told."""
+        self.resumed()
         if self.task is not None:
             self.task.cancel()
         for question in self.questions:
@@ -128,7 +135,12 @@ class McpCalls:
             held = self._held.pop(key, None)
             if held is None:
                 return _told(record, _GONE)
-            await _settle(held, record, answers)
+            held.resumed()
+            try:
+                await _settle(held, record, answers)
+            except BaseException:
+                held.cancel()
+                raise
         else:
             begun = self._begun(workflow_id, start, call)
             if isinstance(begun, Finished):
@@ -181,14 +193,11 @@ class McpCalls:
         questions = held.untold()
         for question in questions:
             question.told = True
-        self._held[key] = held
-        asyncio.get_running_loop().call_later(_LONGEST_WAIT.total_seconds(), self._expire, key, held)
         outcome = McpOutcome(questions=tuple(each.shown() for each in questions), queue=await self._own_queue())
+        self._held[key] = held
+        loop = asyncio.get_running_loop()
+        held.expiry = loop.call_later(_LONGEST_WAIT.total_seconds(), self.abandon, *key)
         return RunToolResult(tool_use_id=record.tool_use_id, mcp=outcome)
-
-    def _expire(self, key: tuple[str, EventId], held: HeldCall) -> None:
-        if self._held.get(key) is held:
-            self.abandon(*key)
 
     # --- the call itself -------------------------------------------------------------------------------------------
 
@@ -213,6 +222,9 @@ class McpCalls:
             except ValidationError as error:
                 words = f"The tool ran, and its answer is no result: {error.errors()[0]['msg']}"
                 return Finished(_text(words), "error")
+            except Exception as error:
+                # Whatever the library makes of a server that does not keep to the protocol.
+                return Finished(_text(f"The call failed: {type(error).__name__}: {error}"[:2000]), "error")
             else:
                 outcome: ToolOutcome = "error" if result.is_error else "ok"
                 content = blocks(result) or (_text("The tool failed without a word.") if result.is_error else ())
@@ -305,6 +317,10 @@ def _told(record: RunToolInput, finished: Finished) -> RunToolResult:
 
 
 def _words(error: MCPError) -> str:
+    if error.code == types.URL_ELICITATION_REQUIRED:
+        pages = UrlElicitationRequiredError.from_error(error.error).elicitations
+        listed = "; ".join(f"{page.message}: {page.url}" for page in pages)
+        return f"{error.message}. Before the call is made again the user must visit: {listed}"[:2000]
     return " ".join(error.message.split())[:2000] or f"The server refused the call with error {error.code}."
 
 

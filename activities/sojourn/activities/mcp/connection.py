@@ -86,6 +86,8 @@ class Connection:
         self._watched: Watched | None = None
         self._closing = asyncio.Event()
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        # Asked for, so that asyncio does not report a failure that nobody waits for any more.
+        self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         self._note = Note()
         self._owner: asyncio.Task[None] | None = None
         self._idle_since = asyncio.get_running_loop().time()
@@ -95,6 +97,11 @@ class Connection:
         """Whether requests may be sent over it."""
         running = self._owner is not None and not self._owner.done() and not self._closing.is_set()
         return running and not (self._watched is not None and self._watched.ended)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._owner is None or self._owner.done()
 
     @property
     def idle_seconds(self) -> float:
@@ -108,14 +115,15 @@ class Connection:
             ServerLostError: No way led there, or not in time.
         """
         self._owner = asyncio.create_task(self._own())
-        done, _ = await asyncio.wait({self._ready}, timeout=self._timeout.total_seconds())
-        if not done:
-            self._ready.cancel()
-            self._owner.cancel()
-            seconds = self._timeout.total_seconds()
-            raise ServerLostError(
-                self._note.failure or lost(f"MCP server {self.name!r} did not answer within {seconds:g} s")
-            )
+        try:
+            await asyncio.wait({self._ready}, timeout=self._timeout.total_seconds())
+        finally:
+            if not self._ready.done():
+                self._ready.cancel()
+                self._owner.cancel()
+        if self._ready.cancelled():
+            words = f"MCP server {self.name!r} did not answer within {self._timeout.total_seconds():g} s"
+            raise ServerLostError(self._note.failure or lost(words))
         self._ready.result()
 
     async def close(self) -> None:

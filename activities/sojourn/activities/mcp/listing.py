@@ -58,6 +58,10 @@ async def _listing(
         return _failed(server, f"MCP server {server.name!r} answers with no list of tools: {where}: {fault['msg']}")
     except TimeoutError:
         return _failed(server, f"MCP server {server.name!r} did not tell its tools in time")
+    except Exception as error:
+        # Whatever the library makes of a server that does not keep to the protocol.
+        words = " ".join(str(error).split())[:200]
+        return _failed(server, f"MCP server {server.name!r} does not tell its tools: {type(error).__name__}: {words}")
     return _fitted(server, [tool_of(each) for each in tools], room_bytes)
 
 

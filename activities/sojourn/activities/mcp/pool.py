@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -31,6 +30,7 @@ class McpPool:
         self._programs = {name: local_program(name, command) for name, command in options.programs.items()}
         self._connections: dict[Key, Connection] = {}
         self._opening: dict[Key, asyncio.Task[Connection]] = {}
+        self._leaving: set[Connection] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -60,6 +60,7 @@ class McpPool:
         """Lend a connection no more; calls in flight may end."""
         if self._connections.get(key) is connection:
             del self._connections[key]
+        self._leaving.add(connection)
         connection.retire()
 
     async def close(self) -> None:
@@ -68,7 +69,7 @@ class McpPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        connections = list(self._connections.values())
+        connections = [*self._connections.values(), *self._leaving]
         self._connections.clear()
         await asyncio.gather(*(each.close() for each in connections), return_exceptions=True)
 
@@ -77,6 +78,7 @@ class McpPool:
         try:
             await connection.open()
         except BaseException:
+            self._leaving.add(connection)
             connection.retire()
             raise
         self._connections[key] = connection
@@ -111,10 +113,10 @@ class McpPool:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP, self._options.idle_timeout).total_seconds())
+            self._leaving = {each for each in self._leaving if not each.is_closed}
             for key, connection in list(self._connections.items()):
                 if not connection.is_open or connection.idle_seconds > self._options.idle_timeout.total_seconds():
-                    with suppress(Exception):
-                        self.discard(key, connection)
+                    self.discard(key, connection)
 
 
 def network_refusal(start: SessionInput, server: McpServer) -> str | None:

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from tests.client.gateway.conftest import served
-from tests.mcp.conftest import Desk, StartHelper
-from tests.mcp.test_mcp_session import DONE, calls
+from tests.mcp_servers.conftest import Desk, StartHelper
+from tests.mcp_servers.test_mcp_session import DONE, calls
 
 
 def message(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import PlayedModel
-from tests.mcp.conftest import PROGRAM, Desk, StartHelper, docs
+from tests.mcp_servers.conftest import PROGRAM, Desk, StartHelper, docs
 
 from sojourn.activities.mcp.option import McpOptions
 from sojourn.activities.model import ModelRequest

@@ -4,8 +4,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.mcp.conftest import Desk, StartHelper, docs
-from tests.mcp.test_mcp_session import DONE, calls
+from tests.mcp_servers.conftest import Desk, StartHelper, docs
+from tests.mcp_servers.test_mcp_session import DONE, calls
 
 from sojourn.types import (
     AgentCustomToolUse,
