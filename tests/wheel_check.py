@@ -18,7 +18,7 @@ PAGE = PurePosixPath("sojourn", "gateway", "console", "page")
 """The one folder of files that are no Python: the console as browsers get it."""
 LIGHT = ["sojourn.types", "sojourn.workflows", "sojourn.client"]
 # What only extras bring: the packages above must not need any of it.
-EXTRAS = ["anthropic", "genai_prices", "google.genai", "griffe", "openai", "prompt_toolkit", "pydantic_ai"]
+EXTRAS = ["anthropic", "genai_prices", "google.genai", "griffe", "mcp", "openai", "prompt_toolkit", "pydantic_ai"]
 EXTRAS += ["rich", "starlette", "typer", "uvicorn", "yaml"]
 
 IMPORT_ALL = """
