@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Protocol, TypeVar
 
+from mcp import Client, ClientSession, MCPError, types
 from mcp.client import ClientRequestContext, IncomingMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter
 
-from mcp import Client, ClientSession, MCPError, types
 from sojourn.activities.mcp.http import NOTE, Note, lost
 from sojourn.activities.mcp.transport import Watched, Way
 from sojourn.types.mcp import McpFailure
@@ -27,6 +28,9 @@ _SSE_ONLY = frozenset({400, 404, 405, 406, 415})
 
 _PAGES = 100
 """Of one listing: a server that never ends must not hold a session."""
+
+_LISTENS = timedelta(seconds=3)
+"""How long a server may take to say that it will tell of changes."""
 
 _FOLLOWS = timedelta(seconds=1)
 
@@ -255,26 +259,34 @@ class Connection:
                 cache=None,
             )
             async with client:
-                self._ready.set_result(client)
-                listening = asyncio.create_task(self._listen(client))
+                heard = asyncio.Event()
+                listening = asyncio.create_task(self._listen(client, heard))
                 try:
+                    # Nothing is told twice: what changes before the server listens to our wish would be missed.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_LISTENS.total_seconds()):
+                            await heard.wait()
+                    self._ready.set_result(client)
                     await self._closing.wait()
                 finally:
                     listening.cancel()
 
-    async def _listen(self, client: Client) -> None:
+    async def _listen(self, client: Client, heard: asyncio.Event) -> None:
         """Hear of changes where the protocol has a request for that; before, servers just told."""
         tools = client.server_capabilities.tools
         if client.protocol_version not in MODERN_PROTOCOL_VERSIONS or not (tools and tools.list_changed):
+            heard.set()
             return
         pause = 1.0
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
+                    heard.set()
                     async for _ in changes:
                         self.tools_changed = True
             except (MCPError, RuntimeError, TimeoutError) as error:
                 logger.debug("an MCP server is not listened to: %s", error, extra={"mcp": self.name})
+            heard.set()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 60.0)
 
