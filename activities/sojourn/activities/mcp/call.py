@@ -217,7 +217,7 @@ class McpCalls:
                     return _lost(error, call, begun=begun)
                 await asyncio.sleep(_PAUSE.total_seconds() * 2 ** (attempt - 1))
             except MCPError as error:
-                changed = connection is not None and connection.tools_changed
+                changed = connection is not None and connection.change_of_tools()
                 return Finished(_text(_words(error)), "error", tools_changed=changed)
             except ValidationError as error:
                 words = f"The tool ran, and its answer is no result: {error.errors()[0]['msg']}"
@@ -228,7 +228,7 @@ class McpCalls:
             else:
                 outcome: ToolOutcome = "error" if result.is_error else "ok"
                 content = blocks(result) or (_text("The tool failed without a word.") if result.is_error else ())
-                return Finished(content, outcome, tools_changed=connection.tools_changed)
+                return Finished(content, outcome, tools_changed=connection.change_of_tools())
         raise AssertionError("the loop returns")
 
 

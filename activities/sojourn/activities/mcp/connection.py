@@ -80,8 +80,7 @@ class Connection:
 
     def __init__(self, name: str, ways: list[Way], *, timeout: timedelta) -> None:
         self.name = name
-        self.tools_changed = False
-        """Whether the server has said that it offers other tools."""
+        self._tools_changed = False
         self._ways = ways
         self._timeout = timeout
         self._calls: list[Asked] = []
@@ -144,6 +143,11 @@ class Connection:
         if not self._in_use:
             self._closing.set()
 
+    def change_of_tools(self) -> bool:
+        """Whether the server has said since the last question that it offers other tools. The session is told once."""
+        changed, self._tools_changed = self._tools_changed, False
+        return changed
+
     async def list_tools(self) -> list[types.Tool]:
         """All tools, page by page.
 
@@ -154,7 +158,7 @@ class Connection:
         """
         found: list[types.Tool] = []
         cursor: str | None = None
-        self.tools_changed = False
+        self._tools_changed = False
         for _ in range(_PAGES):
             params = types.PaginatedRequestParams(cursor=cursor) if cursor else None
             page = await self._guarded(partial(self._session.list_tools, params=params))
@@ -283,7 +287,7 @@ class Connection:
                 async with client.listen(tools_list_changed=True) as changes:
                     heard.set()
                     async for _ in changes:
-                        self.tools_changed = True
+                        self._tools_changed = True
             except (MCPError, RuntimeError, TimeoutError) as error:
                 logger.debug("an MCP server is not listened to: %s", error, extra={"mcp": self.name})
             heard.set()
@@ -301,7 +305,7 @@ class Connection:
 
     async def _hear(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):
-            self.tools_changed = True
+            self._tools_changed = True
 
 
 def _cause(error: BaseException) -> str:
