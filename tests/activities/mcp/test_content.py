@@ -1,8 +1,8 @@
 from base64 import b64encode
 
 import pytest
-
 from mcp import types
+
 from sojourn.activities.mcp.content import blocks
 from sojourn.types.content import DocumentBlock, ImageBlock, TextBlock
 

@@ -1,6 +1,6 @@
 import pytest
-
 from mcp import types
+
 from sojourn.activities.mcp.listing import MAX_TOOLS, _fitted, tool_of
 from sojourn.activities.mcp.option import McpOptions
 from sojourn.activities.mcp.pool import network_refusal

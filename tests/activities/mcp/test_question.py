@@ -2,8 +2,8 @@ import asyncio
 import json
 
 import pytest
-
 from mcp import types
+
 from sojourn.activities.mcp.question import AnswerError, Question, read_answer
 from sojourn.types.content import TextBlock
 from sojourn.types.event import UserCustomToolResult

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from mcp import MCPError, UrlElicitationRequiredError, types
 from pydantic import ValidationError
 
-from mcp import MCPError, UrlElicitationRequiredError, types
 from sojourn.activities.mcp.connection import Connection, ServerLostError
 from sojourn.activities.mcp.content import blocks
 from sojourn.activities.mcp.pool import McpPool
@@ -246,8 +246,8 @@ _GONE = Finished(
 async def _result(connection: Connection, call: ToolCallPart, held: HeldCall) -> types.CallToolResult:
     """The result of a call, however often the server wants to know something first."""
 
-    async def report(done: float, total: float | None, message: str | None) -> None:
-        share = f"{done:g}/{total:g}" if total is not None else f"{done:g}"
+    async def report(progress: float, total: float | None, message: str | None) -> None:
+        share = f"{progress:g}/{total:g}" if total is not None else f"{progress:g}"
         held.progress(f"{message} ({share})" if message else share)
 
     request = types.CallToolRequestParams(name=call.mcp_tool_name, arguments=dict(call.input))

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from mcp import Client, ClientSession, MCPError, types
 from mcp.client import ClientRequestContext, IncomingMessage
+from mcp.shared.dispatcher import ProgressFnT
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter
 
@@ -172,7 +173,7 @@ class Connection:
         self,
         request: types.CallToolRequestParams,
         asked: Asked,
-        progress: Callable[[float, float | None, str | None], Awaitable[None]],
+        progress: ProgressFnT,
     ) -> types.CallToolResult | types.InputRequiredResult:
         """Call a tool. Cancelling it tells the server.
 

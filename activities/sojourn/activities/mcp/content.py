@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode
 from binascii import Error as BinasciiError
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from mcp import types
 from pydantic import JsonValue
@@ -11,13 +11,15 @@ from pydantic_core import to_json
 
 from sojourn.types.content import Base64Source, ContentBlock, DocumentBlock, ImageBlock, TextBlock
 
-_IMAGES = {
+_PDF = "application/pdf"
+_MARKS: dict[str, tuple[bytes, ...]] = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
     "image/jpeg": (b"\xff\xd8\xff",),
     "image/gif": (b"GIF87a", b"GIF89a"),
     "image/webp": (b"RIFF",),
+    _PDF: (b"%PDF-",),
 }
-_PDF = ("application/pdf", b"%PDF-")
+"""How files of the kinds that models take begin."""
 
 
 def blocks(result: types.CallToolResult) -> tuple[ContentBlock, ...]:
@@ -29,21 +31,19 @@ def blocks(result: types.CallToolResult) -> tuple[ContentBlock, ...]:
 
 
 def _says(found: Iterable[ContentBlock], structured: JsonValue) -> bool:
-    texts = [block.text for block in found if isinstance(block, TextBlock)]
+    texts: list[JsonValue] = [block.text for block in found if isinstance(block, TextBlock)]
+    read = [_read(str(text)) for text in texts]
     # Servers of functions that return a text or a list wrap it, and say what is inside as it is.
-    inner = structured.get("result") if isinstance(structured, dict) and len(structured) == 1 else None
-    return (
-        any(_read(text) == structured or (inner is not None and inner in (text, _read(text))) for text in texts)
-        or (isinstance(inner, list) and [_read(text) for text in texts] == inner)
-        or (isinstance(inner, list) and list[JsonValue](texts) == inner)
-    )
+    wraps = isinstance(structured, dict) and structured.keys() == {"result"}
+    inner = structured["result"] if wraps and isinstance(structured, dict) else structured
+    return bool(texts) and (structured in read or inner in (*texts, *read, texts, read))
 
 
 def _read(text: str) -> JsonValue:
     try:
         found: JsonValue = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        return text
     return found
 
 
@@ -68,19 +68,17 @@ def _block(block: types.ContentBlock) -> Iterator[ContentBlock]:
 def _file(media_type: str, data: str, what: str) -> ContentBlock:
     # A provider refuses the whole conversation, for ever, over an image that is none.
     media_type = media_type.partition(";")[0].strip().lower()
-    if _begins(data, _IMAGES.get(media_type, ())):
-        return ImageBlock(source=Base64Source(media_type=media_type, data=data))
-    if media_type == _PDF[0] and _begins(data, _PDF[1:]):
-        return DocumentBlock(source=Base64Source(media_type=media_type, data=data))
-    return _left_out(what, media_type, data)
+    if not _begins(data, _MARKS.get(media_type, ())):
+        return _left_out(what, media_type, data)
+    source = Base64Source(media_type=media_type, data=data)
+    return DocumentBlock(source=source) if media_type == _PDF else ImageBlock(source=source)
 
 
-def _begins(data: str, marks: Sequence[object]) -> bool:
+def _begins(data: str, marks: tuple[bytes, ...]) -> bool:
     try:
-        content = b64decode(data, validate=True)
+        return b64decode(data, validate=True).startswith(marks)
     except (BinasciiError, ValueError):
         return False
-    return any(isinstance(mark, bytes) and content.startswith(mark) for mark in marks)
 
 
 def _left_out(what: str, media_type: str, data: str) -> TextBlock:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -92,7 +93,7 @@ def _object(text: str) -> dict[str, object]:
     return found
 
 
-def _check(values: object, schema: dict[str, object]) -> None:
+def _check(values: Mapping[str, str | int | float | bool | Sequence[str] | None], schema: dict[str, object]) -> None:
     try:
         error = best_match(Draft202012Validator(schema).iter_errors(values))
     except (SchemaError, Unresolvable, TypeError, ValueError, AttributeError):
