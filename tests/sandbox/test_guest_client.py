@@ -200,3 +200,14 @@ async def test_commands_cannot_reach_the_wire_through_the_guests_files(box: Sand
 
     assert code != 0
     assert "ermission denied" in output
+
+
+async def test_a_guest_without_anybody_to_listen_to_ends() -> None:
+    nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*PlainSandbox().argv, stdin=nothing, stdout=nothing, stderr=pipe)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        _, told = await process.communicate()
+
+    assert process.returncode == 1
+    assert b"is to be a pipe or a socket" in told

@@ -119,7 +119,7 @@ def test_a_plain_name_matches_itself_alone(name: str) -> None:
 async def test_grep_finds_lines_with_their_numbers(box: Sandboxed) -> None:
     fill(box, "b.txt", "a/c.txt", ".hidden")
 
-    assert await grep(box, r"nee\w+ in") == [f"{name}:1:needle in {name}" for name in (".hidden", "b.txt", "a/c.txt")]
+    assert await grep(box, r"nee\w+ in") == [f"{name}:1:needle in {name}" for name in (".hidden", "a/c.txt", "b.txt")]
     assert await grep(box, "^hay$", "a") == ["a/c.txt:2:hay"]
     assert await grep(box, "hay", "/workspace/b.txt") == ["b.txt:2:hay"]
     assert await grep(box, "nothing") == []

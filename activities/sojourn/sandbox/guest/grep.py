@@ -125,10 +125,24 @@ def _files(folder: str, name: str) -> Iterator[str]:
     if name:
         yield name
         return
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(each for each in folders if each not in SKIPPED)
-        for each in sorted(files):
-            yield os.path.relpath(os.path.join(where, each), folder)
+    # In the order of ripgrep: folders among the files, by name.
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        if path and not os.path.isdir(os.path.join(folder, path)):
+            yield path
+        else:
+            waiting += [os.path.join(path, each) for each in _entries(os.path.join(folder, path))]
+
+
+def _entries(folder: str) -> list[str]:
+    """What is searched of a folder, last first; nothing of one that may not be read or is a link."""
+    if os.path.islink(folder):
+        return []
+    try:
+        return sorted((each for each in os.listdir(folder) if each not in SKIPPED), reverse=True)
+    except OSError:
+        return []
 
 
 def _matches(expression: Pattern[str], path: str) -> Iterator[tuple[int, str]]:

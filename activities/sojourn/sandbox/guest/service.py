@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import signal
+import stat
 from typing import Callable, Mapping
 
 from .operation import Call, Operation, Operations
@@ -133,6 +134,9 @@ async def serve(receive: int, send: int) -> None:
 
 def main() -> None:
     """Run the guest. Its way to the worker is moved from where programs, and stray prints, would meet it."""
+    if not (stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode)):
+        # Nothing else tells of its end, and the guest would live for ever.
+        raise SystemExit("the guest's standard input is to be a pipe or a socket")
     receive, send, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
