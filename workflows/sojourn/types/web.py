@@ -17,7 +17,11 @@ def _domain(text: str) -> str:
     return text
 
 
-Domain = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_domain)]
+Domain = Annotated[
+    str,
+    Field(min_length=1, max_length=253, json_schema_extra={"pattern": f"^{_DOMAIN.pattern}$"}),
+    AfterValidator(_domain),
+]
 """A host, with all below it. For a search, the beginning of a path may follow."""
 
 MAX_DOMAINS = 64
