@@ -151,6 +151,25 @@ async def test_up_prints_where_the_gateway_is_and_its_key(start: Any) -> None:
     assert process.returncode == 0
 
 
+async def test_up_seals_secrets_with_a_key_of_its_folder(start: Any, tmp_path: Any) -> None:
+    async with start("up", "--port", "0", "--ui-port", "0", "--gateway-port", "0", "--json") as process:
+        served = json.loads(await process.stdout.readline())
+        headers = {"x-api-key": served["api_key"]}
+        async with httpx.AsyncClient(base_url=served["gateway_url"], headers=headers, timeout=PATIENCE) as client:
+            vault = (await client.post("/v1/vaults", json={"display_name": "team"})).json()["id"]
+            auth = {"type": "static_bearer", "mcp_server_url": "https://a.com", "token": "plain-token"}
+            made = await client.post(f"/v1/vaults/{vault}/credentials", json={"auth": auth})
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    key = tmp_path / ".sojourn" / "vault-keys"
+    assert made.status_code == 200, made.text
+    assert (key.stat().st_mode & 0o777, key.read_text().startswith("development:")) == (0o600, True)
+    database = b"".join(path.read_bytes() for path in key.parent.rglob("*") if path.is_file())
+    assert b"s1.development." in database
+    assert b"plain-token" not in database
+
+
 async def test_up_without_a_gateway(start: Any) -> None:
     async with start("up", "--port", "0", "--ui-port", "0", "--no-gateway", "--json") as process:
         served = json.loads(await process.stdout.readline())

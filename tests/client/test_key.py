@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sojourn.client.development import FILE, development_key
+from sojourn.client.development import FILE, VAULT_FILE, development_key, development_sealer
 from sojourn.client.key import KeyStore
-from sojourn.types import InvalidRequestError, KeyId, KeyInfo, KeyNotFoundError, KeyRefusedError
+from sojourn.types import InvalidRequestError, KeyId, KeyInfo, KeyNotFoundError, KeyRefusedError, SecretError
 from sojourn.types.id import key_workflow_id, new_key_id
 from sojourn.types.key import SCOPES, KeyToken
 
@@ -236,3 +236,23 @@ async def test_a_folder_that_cannot_be_written_is_named(stage: "Stage", tmp_path
         await dev(stage, tmp_path / "nowhere")
 
     assert "nowhere" in str(error.value)
+
+
+async def test_the_development_key_of_vaults_is_made_once_for_a_folder(tmp_path: Path) -> None:
+    first, second = await development_sealer(tmp_path), await development_sealer(tmp_path)
+
+    path = tmp_path / VAULT_FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert second.open(first.seal("secret", context="c"), context="c") == "secret"
+    assert repr(first) == "Sealer(development)"
+
+
+async def test_a_spoilt_key_of_vaults_is_not_replaced(tmp_path: Path) -> None:
+    """What it has sealed may open again when somebody has put it right."""
+    (tmp_path / VAULT_FILE).write_text("spoilt")
+
+    with pytest.raises(SecretError):
+        await development_sealer(tmp_path)
+    assert (tmp_path / VAULT_FILE).read_text() == "spoilt"
+    with pytest.raises(InvalidRequestError):
+        await development_sealer(tmp_path / "nowhere")

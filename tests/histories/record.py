@@ -11,6 +11,7 @@ With the wheel of a release ahead on ``PYTHONPATH`` and ``--release 0.1.0`` it r
 import argparse
 import asyncio
 import json
+import os
 import re
 import tomllib
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,6 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from play import ASK, DONE, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from pydantic import SecretStr
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client, WorkflowHistory
@@ -30,30 +32,54 @@ from yard import YARD, ask_for_sandbox
 from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.client.key import KeyStore
 from sojourn.client.update import execute_update
+from sojourn.sandbox.address import PRIVATE_HOSTS_VARIABLE
 from sojourn.testing import ScriptedCall, ScriptedTurn
+from sojourn.testing.authority import FakeAuthority, fake_authority
 from sojourn.types import (
     CloudConfigChange,
+    CredentialChange,
+    CredentialDefinition,
     DeploymentDefinition,
     EnvironmentChange,
     EnvironmentDefinition,
     EnvironmentNotFoundError,
+    NewEnvironmentVariable,
+    NewMcpOAuth,
+    NewOAuthRefresh,
+    NewPublicClient,
+    NewStaticBearer,
     Owner,
     Packages,
     RollOver,
+    StaticBearerChange,
     UserMessage,
+    VaultChange,
+    VaultDefinition,
+    VaultNotFoundError,
 )
+from sojourn.types.environment import UnrestrictedNetwork
 from sojourn.types.event import (
     AgentToolUse,
     SessionErrorEvent,
 )
 from sojourn.types.id import export_workflow_id, key_workflow_id, name_workflow_id
-from sojourn.types.name import HOLD_ENVIRONMENT_UPDATE
+from sojourn.types.name import (
+    ARCHIVE_CREDENTIAL_UPDATE,
+    ARCHIVE_VAULT_UPDATE,
+    DELETE_CREDENTIAL_UPDATE,
+    HOLD_ENVIRONMENT_UPDATE,
+    REFRESH_CREDENTIAL_UPDATE,
+)
+from sojourn.types.seal import KEYS_VARIABLE, new_keys_line
+from sojourn.types.vault import RefreshCredentialInput, ShedResult, TokenRefresh
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
 FOLDER = Path(__file__).parent
 OWNER = Owner("recorded", "ada")
 AGENT = "agent-versions"
 ENVIRONMENT = "environment-changes"
+VAULT = "vault-changes"
+ARCHIVED_VAULT = "vault-archived"
 NAME = "environment-name"
 KEY = "key"
 EXPORT = "export-at-end"
@@ -143,6 +169,7 @@ async def _crew(client: Client, name: str) -> AsyncGenerator[AgentRuntime, None]
 
 async def record(folder: Path, names: set[str]) -> None:
     """Play the named and write them to the folder."""
+    os.environ[KEYS_VARIABLE] = new_keys_line("recorder")
     async with embedded_server() as server:
         for name in sorted(names):
             await _record(server.client, folder, name)
@@ -242,6 +269,82 @@ async def _record_environment(client: Client, folder: Path) -> None:
     await _write(client, folder, f"{OWNER.workspace}/{made.id}", ENVIRONMENT)
 
 
+async def _record_vault(client: Client, folder: Path) -> None:
+    """One whose secrets never change hands: nothing is taken out of it, so it stays one run."""
+    async with (
+        fake_authority() as authority,
+        _worker(client, "vault", PLAYS["turn"]),
+        _crew(client, "vault") as runtime,
+    ):
+        os.environ[PRIVATE_HOSTS_VARIABLE] = authority.address
+        made = await runtime.create_vault(VaultDefinition(display_name="one"))
+        await runtime.update_vault(made, VaultChange(display_name="two", metadata={"a": "1"}))
+        await runtime.update_vault(made, VaultChange(display_name="two"))
+        bearer = NewStaticBearer(mcp_server_url="https://one.example.com", token=SecretStr("recorded"))
+        static = await runtime.create_credential(made, CredentialDefinition(auth=bearer))
+        change = StaticBearerChange(type="static_bearer", token=SecretStr("recorded"))
+        await runtime.update_credential(made, static, CredentialChange(auth=change))
+        stale = await runtime.create_credential(made, CredentialDefinition(auth=_oauth(authority)))
+        for status in (0, 500):
+            authority.server_status = status
+            await runtime.validate_credential(made, stale)
+        for generation in (0, 1):
+            await execute_update(
+                client,
+                f"{OWNER.workspace}/{made.id}",
+                REFRESH_CREDENTIAL_UPDATE,
+                RefreshCredentialInput(credential_id=stale.id, generation=generation),
+                result=TokenRefresh,
+                missing=VaultNotFoundError(made.id),
+                task_queue="vault",
+            )
+    await _write(client, folder, f"{OWNER.workspace}/{made.id}", VAULT)
+
+
+def _oauth(authority: FakeAuthority) -> NewMcpOAuth:
+    return NewMcpOAuth(
+        mcp_server_url=authority.mcp_url,
+        access_token=SecretStr("recorded"),
+        refresh=NewOAuthRefresh(
+            token_endpoint=authority.token_endpoint,
+            client_id="recorder",
+            refresh_token=SecretStr(authority.refresh_token),
+            token_endpoint_auth=NewPublicClient(type="none"),
+        ),
+    )
+
+
+async def _record_archived_vault(client: Client, folder: Path) -> None:
+    """Each time secrets are taken out another run begins, and the client has the server forget the one before."""
+    async with _worker(client, "shut", PLAYS["turn"]), _crew(client, "shut") as runtime:
+        made = await runtime.create_vault(VaultDefinition(display_name="one"))
+        for name in ("A", "B"):
+            auth = NewEnvironmentVariable(
+                secret_name=name, secret_value=SecretStr("recorded"), networking=UnrestrictedNetwork()
+            )
+            await runtime.create_credential(made, CredentialDefinition(auth=auth), credential_id=f"vcrd_{name}")
+        workflow_id = f"{OWNER.workspace}/{made.id}"
+        for name, argument in (
+            (ARCHIVE_CREDENTIAL_UPDATE, "vcrd_A"),
+            (ARCHIVE_CREDENTIAL_UPDATE, "vcrd_A"),
+            (DELETE_CREDENTIAL_UPDATE, "vcrd_B"),
+            (ARCHIVE_VAULT_UPDATE, None),
+            (ARCHIVE_VAULT_UPDATE, None),
+        ):
+            # Not through the runtime, which would have the server forget what is to be recorded.
+            await execute_update(
+                client,
+                workflow_id,
+                name,
+                argument,
+                result=ShedResult,
+                missing=VaultNotFoundError(made.id),
+                task_queue="shut",
+            )
+        await _begun(client, workflow_id)
+    await _write(client, folder, workflow_id, ARCHIVED_VAULT)
+
+
 async def _record_name(client: Client, folder: Path) -> None:
     async with _worker(client, "name", PLAYS["turn"]), _crew(client, "name") as runtime:
         made = await runtime.create_environment(EnvironmentDefinition(name="taken"))
@@ -276,6 +379,8 @@ async def _begun(client: Client, workflow_id: str) -> None:
 ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     AGENT: _record_agent,
     ENVIRONMENT: _record_environment,
+    VAULT: _record_vault,
+    ARCHIVED_VAULT: _record_archived_vault,
     NAME: _record_name,
     KEY: _record_key,
     RUN: _record_started_run,

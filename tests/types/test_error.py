@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 import sojourn.types
 from sojourn.types import error as errors
+from sojourn.types import vault_error as vault_errors
 from sojourn.types.error import (
     ActionRequiredError,
     AgentArchivedError,
@@ -55,8 +56,34 @@ from sojourn.types.error import (
     rebuild,
 )
 from sojourn.types.session import SessionStatus
+from sojourn.types.vault_error import (
+    CredentialArchivedError,
+    CredentialExistsError,
+    CredentialKeyTakenError,
+    CredentialLimitError,
+    CredentialNotFoundError,
+    McpAuthenticationError,
+    SecretError,
+    VaultArchivedError,
+    VaultExistsError,
+    VaultKeyMissingError,
+    VaultNotFoundError,
+    VaultUnavailableError,
+)
 
 EXAMPLES: list[SojournError] = [
+    CredentialArchivedError("vcrd_1"),
+    CredentialExistsError("vcrd_1"),
+    CredentialKeyTakenError("https://a.com/mcp", credential_id="vcrd_1"),
+    CredentialLimitError("vlt_1", limit=20),
+    CredentialNotFoundError("vcrd_1"),
+    McpAuthenticationError("https://a.com/mcp", reason="it is over", credential_id="vcrd_1"),
+    SecretError("it does not open", fault="unreadable"),
+    VaultArchivedError("vlt_1"),
+    VaultExistsError("vlt_1"),
+    VaultKeyMissingError(),
+    VaultNotFoundError("vlt_1"),
+    VaultUnavailableError("vlt_1", reason="no worker"),
     SojournError("something"),
     InvalidRequestError("limits: too much", param="limits"),
     InvalidRequestError("budget: used up", param="budget", code="budget_reached"),
@@ -111,7 +138,8 @@ def attributes(error: SojournError) -> dict[str, object]:
 
 
 def classes() -> set[type[SojournError]]:
-    found = (each for each in vars(errors).values() if inspect.isclass(each))
+    every = (*vars(errors).values(), *vars(vault_errors).values())
+    found = (each for each in every if inspect.isclass(each))
     return {each for each in found if issubclass(each, SojournError)}
 
 
@@ -184,6 +212,8 @@ def test_kinds_are_the_families_of_the_design() -> None:
         "tool_timeout_error",
         "checkpoint_error",
         "sandbox_error",
+        "secret_error",
+        "mcp_authentication_failed_error",
         "internal_error",
     }
 

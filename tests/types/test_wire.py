@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, JsonValue, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 import sojourn.types
@@ -26,11 +26,13 @@ from sojourn.types.agent import (
     McpToolset,
 )
 from sojourn.types.converter import data_converter
+from sojourn.types.credential import InjectionLocation
 from sojourn.types.environment import CloudConfig, Packages, UnrestrictedNetwork
 from sojourn.types.error import InvalidRequestError
 from sojourn.types.event import SaidEvent, UnknownEvent, UserEvent, UserMessage
 from sojourn.types.model import PROVIDERS, ModelRef, ModelSettings
 from sojourn.types.record import CallModelInput, Said, ToolCallPart
+from sojourn.types.resource import BranchCheckout, CommitCheckout, FileMount, RepositoryMount
 from sojourn.types.schedule import CronSchedule
 from sojourn.types.session import Owner, SessionInput, UpdateSessionInput
 from sojourn.types.wire import Metadata, Wire, parse
@@ -47,6 +49,9 @@ scalars: dict[object, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     object: json_values,
     datetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    AwareDatetime: st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC)),
+    # Secrets in a change are left off the wire.
+    SecretStr: st.none(),
     timedelta: st.timedeltas(min_value=timedelta(microseconds=1), max_value=timedelta(days=10_000)),
 }
 
@@ -125,6 +130,19 @@ SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
     ),
     UnknownEvent: st.builds(UnknownEvent, type=st.text().map("later.{}".format)),
 }
+SPECIAL[BranchCheckout] = st.builds(BranchCheckout, name=st.sampled_from(["main", "feature/äöü", "v1.0"]))
+SPECIAL[FileMount] = st.builds(
+    FileMount,
+    file_id=st.just("file_1"),
+    mount_path=st.none() | st.sampled_from(["/workspace/a", "/mnt/session/uploads/ä b/c"]),
+)
+SPECIAL[RepositoryMount] = st.builds(
+    RepositoryMount,
+    url=st.just("https://github.com/acme/app"),
+    authorization_token=st.none() | st.just("gho_token"),
+    checkout=st.none() | instances(BranchCheckout) | instances(CommitCheckout),
+    mount_path=st.none() | st.just("/workspace/app"),
+)
 SPECIAL[AgentDefinition] = st.builds(
     AgentDefinition,
     name=st.text(min_size=1, max_size=20),
@@ -140,6 +158,7 @@ SPECIAL[AgentDefinition] = st.builds(
     compaction=instances(Compaction),
     metadata=values(Metadata),
 )
+SPECIAL[InjectionLocation] = st.sampled_from([InjectionLocation(header=True), InjectionLocation(body=True)])
 SPECIAL[CloudConfig] = st.builds(CloudConfig, networking=instances(UnrestrictedNetwork), packages=instances(Packages))
 
 

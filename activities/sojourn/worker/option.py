@@ -9,6 +9,7 @@ from temporalio.worker import WorkerDeploymentConfig
 from sojourn.sandbox import Sandbox
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.permission import PermissionPolicy
+from sojourn.types.seal import Sealer
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class WorkerOptions:
     """How the worker shows in the Web UI; by default process id and host."""
     deployment: WorkerDeploymentConfig | None = None
     """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
+    sealer: Sealer | None = None
+    """Opens the secrets of vaults; ``None`` takes the keys of ``SOJOURN_VAULT_KEYS``, once they are needed."""
     sandbox: str | Sandbox | None = None
     """Where agents' commands run: ``auto``, ``bubblewrap``, ``local`` or ``docker``. With ``None`` the worker takes no
     calls of the built-in tools that need one."""

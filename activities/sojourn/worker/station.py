@@ -75,7 +75,7 @@ async def open_station(
     with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
         store, private = store_of(client), PrivateHosts.from_environment()
         equipment = await _equipment(choice.sandbox, root, Path(sockets), private)
-        mounting = Mounting(store, owner=choice.sandbox.owner, private=private)
+        mounting = Mounting(store, owner=choice.sandbox.owner, private=private, sealer=options.sealer)
         equipment = replace(
             equipment,
             preparations=(*equipment.preparations, mounting, *preparations),

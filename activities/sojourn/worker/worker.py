@@ -23,6 +23,7 @@ from sojourn.activities.attachment import Attachments
 from sojourn.activities.builtin import built_in_tools
 from sojourn.activities.catalogue import Catalogue
 from sojourn.activities.compaction import ContextCompaction
+from sojourn.activities.credential import CredentialCalls
 from sojourn.activities.deployment_run import DeploymentRuns
 from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
@@ -141,6 +142,7 @@ class SojournWorker:
         )
         call = ToolCall(logs=logs, tools=catalogue, threads=self._threads, envelope=envelope, workspaces=workspaces)
         runs = DeploymentRuns(client)
+        credentials = CredentialCalls(client, sealer=options.sealer)
         placement = Placement(client, options.task_queue, workspaces, station.checkpoints)
         shared = temporalio.worker.Worker(
             client,
@@ -160,6 +162,8 @@ class SojournWorker:
                 runs.pause_deployment,
                 placement.open_workspace,
                 placement.check_sandbox,
+                credentials.fetch_token,
+                credentials.probe_credential,
             ],
             **_tuning(options),
         )

@@ -10,6 +10,7 @@ from sojourn.cli import (
     agent,
     chat,
     cluster,
+    credential,
     deployment,
     environment,
     event,
@@ -20,6 +21,7 @@ from sojourn.cli import (
     schedule,
     session,
     up,
+    vault,
     worker,
 )
 from sojourn.cli.failure import HELP, ExitCode, report
@@ -40,6 +42,8 @@ app.add_typer(agent.app, name="agents")
 app.add_typer(environment.app, name="environments")
 app.add_typer(file.app, name="files")
 app.add_typer(session.app, name="sessions")
+app.add_typer(vault.app, name="vaults")
+app.add_typer(credential.app, name="credentials")
 app.add_typer(key.app, name="keys")
 app.add_typer(deployment.app, name="deployments")
 app.add_typer(schedule.app, name="schedules")

@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from sojourn.types import AgentDefinition, InvalidRequestError, Wire, parse
+from pydantic import BaseModel
 
-W = TypeVar("W", bound=Wire)
+from sojourn.types import AgentDefinition, InvalidRequestError, parse
+
+W = TypeVar("W", bound=BaseModel)
 
 
 def read_definition(path: Path) -> AgentDefinition:

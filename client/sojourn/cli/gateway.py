@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from sojourn.gateway import Gateway
+    from sojourn.types import Sealer
     from sojourn.worker.telemetry import Telemetry
 
 _MEGABYTE = 1024 * 1024
@@ -124,12 +125,18 @@ _EMBEDDED_LONG_POLLS = 5_000
 
 @asynccontextmanager
 async def development(
-    client: "Client", folder: Path, listener: "socket.socket", *, ui_url: str | None, models: list[str] | None
+    client: "Client",
+    folder: Path,
+    listener: "socket.socket",
+    *,
+    ui_url: str | None,
+    models: list[str] | None,
+    sealer: "Sealer | None" = None,
 ) -> AsyncGenerator[Served, None]:
     """A gateway with the folder's development key, while the block runs."""
     from sojourn.gateway import serving
 
-    runtime = AgentRuntime(client, long_polls=_EMBEDDED_LONG_POLLS)
+    runtime = AgentRuntime(client, long_polls=_EMBEDDED_LONG_POLLS, sealer=sealer)
     key = await development_key(client, folder)
     try:
         # One developer on one machine: nobody to share it with.

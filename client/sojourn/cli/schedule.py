@@ -94,6 +94,7 @@ async def show(cli: Cli, schedule: Id) -> None:
             "status": _state(found),
             "agent": f"{found.agent.id}, version {found.agent.version}",
             "environment": found.environment_id,
+            "vaults": ", ".join(found.vault_ids),
             "schedule": _cron(found),
             "next runs": ", ".join(f"{at:%Y-%m-%d %H:%M}Z" for at in found.upcoming_runs_at),
             "last run": found.last_run_at,

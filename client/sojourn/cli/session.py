@@ -28,6 +28,9 @@ async def start(
     ] = None,
     agent_version: Annotated[int | None, typer.Option(min=1, help="Version of the agent; latest by default.")] = None,
     budget: Annotated[int | None, typer.Option(min=1, metavar="CENTS", help="What it may cost at list price.")] = None,
+    vault: Annotated[
+        list[str] | None, typer.Option(metavar="VAULT", help="Where its credentials are; the first counts first.")
+    ] = None,
 ) -> None:
     """Start a session and print its id."""
     pairs: dict[str, str] = parse(Metadata, dict(map(_pair, metadata or ())))
@@ -40,6 +43,7 @@ async def start(
             session_id=session_id,
             initial_events=[UserMessage.text(message)] if message is not None else [],
             budget=Budget(max_list_cost_cents=budget) if budget is not None else None,
+            vault_ids=vault or (),
         )
         info = await session.info()
     cli.out.result(info, info.id)

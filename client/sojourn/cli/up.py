@@ -13,6 +13,8 @@ from sojourn.cli.gateway import Models, Served, development
 from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
 from sojourn.cli.worker import Metrics, Sandbox, Scripts, Tools, Workspaces, prepare, sandbox_line, scripts_of
+from sojourn.client.development import development_sealer
+from sojourn.types import Sealer
 from sojourn.types.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ async def up(
     with claim(data), signals() as stop:
         server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
         listener = _listener(cli, gateway_port) if gateway else None
+        sealer = Sealer.from_environment() or await development_sealer(data)
         async with AsyncExitStack() as stack:
             # A server that is stopped with its workers makes the SDK warn about each of their last calls.
             telemetry = await stack.enter_async_context(open_telemetry(prometheus=metrics, core_level="ERROR"))
@@ -72,12 +75,12 @@ async def up(
                     runtime=telemetry.runtime,
                 )
             )
-            options = WorkerOptions(sandbox=sandbox, workspaces=workspaces or data / "workspaces")
+            options = WorkerOptions(sandbox=sandbox, workspaces=workspaces or data / "workspaces", sealer=sealer)
             worker = SojournWorker(server.client, tools=tools or (), scripts=scripts_of(scripts), options=options)
             serving = await stack.enter_async_context(worker)
             served = None
             if listener is not None:
-                gate = development(server.client, data, listener, ui_url=server.ui_url, models=models)
+                gate = development(server.client, data, listener, ui_url=server.ui_url, models=models, sealer=sealer)
                 served = await stack.enter_async_context(gate)
             _greet(cli, server, data, serving, served)
             await stop.wait()

@@ -1,4 +1,4 @@
-"""The API key that `sojourn up` shows: made once for each data folder and kept in a file there."""
+"""The keys of `sojourn up`, made once for each data folder and kept in files there: for its API, and for its vaults."""
 
 import asyncio
 import os
@@ -13,9 +13,11 @@ from sojourn.types.error import ConflictError, InvalidRequestError, KeyRefusedEr
 from sojourn.types.id import new_key_id
 from sojourn.types.key import KeyToken
 from sojourn.types.name import TASK_QUEUE
+from sojourn.types.seal import Sealer, new_keys_line
 from sojourn.types.session import Owner
 
 FILE = "development-key"
+VAULT_FILE = "vault-keys"
 _NAME = "development key"
 
 
@@ -50,6 +52,33 @@ async def development_key(
             f"the development key {str(path)!r} cannot be kept ({error.strerror}); choose another folder"
         ) from None
     return token.text
+
+
+async def development_sealer(folder: Path) -> Sealer:
+    """What seals the secrets of the folder's vaults. Its key is made if there is none.
+
+    Args:
+        folder: The data folder; it must exist. The file in it holds what ``SOJOURN_VAULT_KEYS`` would.
+
+    Raises:
+        InvalidRequestError: The file cannot be read or written.
+        SecretError: It holds no keys. It is not made anew: with the old key all secrets would be gone.
+    """
+    path = folder / VAULT_FILE
+    try:
+        return Sealer.read(await asyncio.to_thread(_kept, path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidRequestError(
+            f"the vault key {str(path)!r} cannot be kept ({reason}); choose another folder"
+        ) from None
+
+
+def _kept(path: Path) -> str:
+    if not path.exists():
+        _write(path, new_keys_line("development"))
+    path.chmod(0o600)
+    return path.read_text().strip()
 
 
 async def _holds(keys: KeyStore, token: KeyToken, owner: Owner) -> bool:

@@ -33,7 +33,7 @@ from sojourn.types.name import (
     ADD_CREDENTIAL_UPDATE,
     ARCHIVE_CREDENTIAL_UPDATE,
     ARCHIVE_VAULT_UPDATE,
-    CREDENTIALS_MEMO,
+    CREDENTIAL_MEMO,
     DELETE_CREDENTIAL_UPDATE,
     STATUS_ATTRIBUTE,
     UPDATE_CREDENTIAL_UPDATE,
@@ -125,7 +125,7 @@ class VaultStore:
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=TypedSearchAttributes(attributes),
-                memo={VAULT_MEMO: vault, CREDENTIALS_MEMO: ()},
+                memo={VAULT_MEMO: vault},
                 static_summary=f"vault {vault.display_name}"[:200],
             )
         return vault
@@ -285,9 +285,11 @@ class VaultStore:
             info = await described_run(self._client, workflow_id(workspace, vault_id))
         if info is not None and info.type.name == VAULT_WORKFLOW and is_open(info):
             vault = await memo(self._client, info, VAULT_MEMO, Vault)
-            credentials = await memo(self._client, info, CREDENTIALS_MEMO, list[Credential])
+            keys = [key for key in info.memo.fields if key.startswith(CREDENTIAL_MEMO)]
+            found = [await memo(self._client, info, key, Credential) for key in keys]
             if vault is not None:
-                return vault, sorted(credentials or [], key=lambda each: (each.created_at, each.id))
+                credentials = [each for each in found if each is not None]
+                return vault, sorted(credentials, key=lambda each: (each.created_at, each.id))
         raise VaultNotFoundError(vault_id)
 
     async def _shed(self, vault_id: VaultId, workspace: str, name: str, argument: object | None = None) -> ShedResult:

@@ -213,6 +213,15 @@ class VaultRegistry:
             cursor=page,
         )
 
+    def secret_fingerprint(self, text: str) -> str:
+        """A digest of a text with a secret in it, on which nobody can try guesses who lacks the operator's key.
+
+        Raises:
+            SecretError: The operator's keys are written wrong.
+            VaultKeyMissingError: This process has no key.
+        """
+        return self._vaults.sealer.fingerprint(text)
+
 
 def _workspace(registry: VaultRegistry, owner: Owner | None) -> str:
     return (owner or registry.owner).workspace

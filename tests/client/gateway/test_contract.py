@@ -32,6 +32,7 @@ from sojourn.gateway.limit import RateLimiter, RateLimits
 from sojourn.gateway.openapi import document
 from sojourn.gateway.principal import SCOPES, Principal
 from sojourn.gateway.route import ENDPOINTS
+from sojourn.types import Sealer
 from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
 
 EXAMPLES = int(os.environ.get("SOJOURN_CONTRACT_EXAMPLES", "12"))
@@ -69,7 +70,7 @@ class OneWorkspace:
 async def url(server: EmbeddedServer) -> AsyncGenerator[str, None]:
     """Where a gateway serves, without limits."""
     options = WorkerOptions(task_queue=f"test-{uuid.uuid4().hex[:12]}", graceful_shutdown=timedelta(0))
-    runtime = AgentRuntime(server.client, task_queue=options.task_queue)
+    runtime = AgentRuntime(server.client, task_queue=options.task_queue, sealer=Sealer({"test": b"t" * 32}))
     gateway = Gateway(runtime, OneWorkspace(), limiter=RateLimiter(RateLimits(None, None)))
     listener = socket.create_server(("127.0.0.1", 0))
     async with SojournWorker(server.client, options=options), serving(gateway, listener) as url:
@@ -90,6 +91,10 @@ async def known(url: str) -> dict[str, str]:
         agent = await made("/v1/agents", name="contract", model="scripted:echo")
         environment = await made("/v1/environments", name=f"for {agent}")
         session = await made("/v1/sessions", agent=agent, environment_id=environment)
+        vault = await made("/v1/vaults", display_name="contract")
+        variable = {"type": "environment_variable", "secret_name": "A", "secret_value": "a"}
+        auth = {**variable, "networking": {"type": "unrestricted"}}
+        credential = await made(f"/v1/vaults/{vault}/credentials", auth=auth)
         thread = f"sthr_{session.removeprefix('sesn_')}"
         uploaded = await client.post("/v1/files", files={"file": ("a.txt", b"hello")})
         file = str(uploaded.json()["id"])
@@ -102,6 +107,8 @@ async def known(url: str) -> dict[str, str]:
         "resource_id": resource,
         "session_id": session,
         "thread_id": thread,
+        "vault_id": vault,
+        "credential_id": credential,
     }
 
 

@@ -117,7 +117,7 @@ async def test_lists_page_through_the_sdk(gateway: Any, eventually: Any) -> None
         ({"schedule": {"type": "cron", "expression": "0 3 * * *", "timezone": "Mars"}}, "schedule.timezone"),
         ({"schedule": {"type": "cron", "expression": "0 3 * * *"}}, "schedule.timezone"),
         ({"resources": [{"type": "file", "file_id": "file_1"}]}, "resources"),
-        ({"vault_ids": ["vlt_1"]}, "vault_ids"),
+        ({"vault_ids": ["vlt_1", "vlt_1"]}, "vault_ids"),
         ({"budget": {"type": "limit", "max_list_cost": {"amount": "0", "currency": "USD"}}}, "budget"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"description": "x" * 2049}, "description"),

@@ -154,7 +154,7 @@ MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "Hello"}
             "initial_events.0.content",
         ),
         ({"resources": [{"type": "file", "file_id": "f"}]}, "resources"),
-        ({"vault_ids": ["vlt_1"]}, "vault_ids"),
+        ({"vault_ids": ["vlt_1"] * 51}, "vault_ids"),
         ({"surprise": 1}, "surprise"),
     ],
 )

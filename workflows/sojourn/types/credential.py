@@ -1,10 +1,15 @@
 """Credentials: what clients write, which holds secrets, and what is shown, which does not (Managed Agents API §1.7)."""
 
+import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, model_validator
+from pydantic import AwareDatetime, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from sojourn.types.environment import Hosts, Patch, UnrestrictedNetwork
 from sojourn.types.error import InvalidRequestError
@@ -15,31 +20,44 @@ from sojourn.types.wire import Metadata, Omitted, Wire
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+# Neither user nor fragment, which belong to nobody's address, nor what programs read in different ways.
+_URL = rf"""^[Hh][Tt][Tt][Pp][Ss]?://{_LABEL}(\.{_LABEL})*\.?(:({_PORT}))?([/?][!"\x24-\[\]-~]*)?$"""
+
+
 def normalized_url(url: str) -> str:
     """A server's address by which it is found: case of scheme and host, default port and last slash do not count.
 
     Raises:
         ValueError: It is no address of a server.
     """
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError("is no URL; write visible ASCII characters alone")
+    if not re.fullmatch(_URL, url):
+        raise ValueError("is no URL of a server; write it as https://HOST/PATH, without user and fragment")
     parts = urlsplit(url)
-    scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
-    if scheme not in DEFAULT_PORTS or not host:
-        raise ValueError("is no URL of a server; write it as https://HOST/PATH")
-    if "@" in parts.netloc or parts.fragment:
-        raise ValueError("holds a user or a fragment; leave that out")
-    host = f"[{host}]" if ":" in host else host
-    where = host if port in (None, DEFAULT_PORTS[scheme]) else f"{host}:{port}"
+    scheme, host = parts.scheme, parts.hostname or ""
+    where = host if parts.port in (None, DEFAULT_PORTS[scheme]) else f"{host}:{parts.port}"
     return urlunsplit((scheme, where, parts.path.rstrip("/"), parts.query, ""))
 
 
-def _url(url: str) -> str:
-    normalized_url(url)
-    return url
+@dataclass(frozen=True)
+class _Address:
+    """Marks a text that is a server's address. What is none is not repeated: it may hold a password."""
+
+    pattern: str = _URL
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _check(self, url: str) -> str:
+        normalized_url(url)
+        return url
 
 
-ServerUrl = Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_url)]
+ServerUrl = Annotated[str, Field(max_length=2048), _Address()]
 VariableName = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 DisplayName = Annotated[str, Field(min_length=1, max_length=255)]
 OAuthText = Annotated[str, Field(min_length=1, max_length=2048)]

@@ -1,4 +1,4 @@
-"""Every error a user of sojourn can meet.
+"""Every error a user of sojourn can meet; those about vaults and secrets are in `sojourn.types.vault_error`.
 
     SojournError
     ├── InvalidRequestError          the request itself is wrong; repeating it does not help

@@ -79,8 +79,9 @@ ENVIRONMENT_MEMO = "environment"
 """An `EnvironmentMemo` on environments; an environment's id on the name that it holds."""
 VAULT_MEMO = "vault"
 """A `Vault`, on vaults."""
-CREDENTIALS_MEMO = "credentials"
-"""A vault's credentials, without their secrets: every list of vaults brings all memos along."""
+CREDENTIAL_MEMO = "credential/"
+"""How the keys begin, each with the id of a credential of the vault: a `Credential`, without its secrets. One for each,
+so that a change writes one; and no sealed secrets, because every list of vaults brings all their memos along."""
 KEY_MEMO = "key"
 """A `KeyRecord` on API keys. It holds the hash of the secret, never the secret."""
 

@@ -2,10 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, SecretStr
-from pydantic.functional_validators import AfterValidator
-
-from sojourn.types.wire import Wire
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 MAX_SECRET_BYTES = 16 * 1024
 """All secrets of a full vault have to fit into one payload of 2 MiB, which is what its workflow carries on."""
@@ -48,7 +45,7 @@ KeptText = Annotated[SecretText | None, Field(exclude=True)]
 """In a change: ``None`` keeps the secret there is. Neither ever goes over the wire to Temporal, not even masked."""
 
 
-class Secretive(Wire):
-    """Holds secrets, which its errors do not show either."""
+class Secretive(BaseModel):
+    """Holds secrets, which its errors do not show either. It is what a caller writes, and never goes to Temporal."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -1,25 +1,29 @@
-"""The errors about vaults, credentials and secrets; see `sojourn.types.error` for the whole tree.
+"""The errors about vaults, credentials and secrets; `sojourn.types.error` has the rest of the tree.
 
-SojournError
-├── InvalidRequestError
-│   ├── CredentialLimitError     the vault is full
-│   └── VaultKeyMissingError     this process has no key to seal secrets with
-├── NotFoundError
-│   ├── CredentialNotFoundError
-│   └── VaultNotFoundError
-├── ConflictError
-│   ├── CredentialArchivedError
-│   ├── CredentialExistsError
-│   ├── CredentialKeyTakenError  an active credential of the vault is for the same server or variable
-│   ├── VaultArchivedError
-│   └── VaultExistsError
-├── McpAuthenticationError       a server's credential cannot be used or renewed
-└── SecretError                  a secret cannot be sealed or opened
+    SojournError
+    ├── InvalidRequestError
+    │   ├── CredentialLimitError     the vault is full
+    │   └── VaultKeyMissingError     this process has no key to seal secrets with
+    ├── NotFoundError
+    │   ├── CredentialNotFoundError
+    │   └── VaultNotFoundError
+    ├── ConflictError
+    │   ├── CredentialArchivedError
+    │   ├── CredentialExistsError
+    │   ├── CredentialKeyTakenError  an active credential of the vault is for the same server or variable
+    │   ├── VaultArchivedError
+    │   └── VaultExistsError
+    ├── McpAuthenticationError       a server's credential cannot be used or renewed
+    ├── SecretError                  a secret cannot be sealed or opened
+    └── InternalError
+        └── VaultUnavailableError    a vault cannot be read now
+
+Each is an `sojourn.types.error.SojournError`, and travels as they do.
 """
 
 from typing import Literal
 
-from sojourn.types.error import ConflictError, InvalidRequestError, NotFoundError, SojournError
+from sojourn.types.error import ConflictError, InternalError, InvalidRequestError, NotFoundError, SojournError
 
 SecretFault = Literal["keys", "library", "unknown_key", "unreadable"]
 """``keys``: the operator's keys are written wrong. ``library``: what seals is not installed. ``unknown_key``: it was
@@ -44,7 +48,7 @@ class VaultKeyMissingError(InvalidRequestError):
     def __init__(self) -> None:
         super().__init__(
             "no vault key here, so no secret can be stored; set SOJOURN_VAULT_KEYS for gateway, clients and workers"
-            " (`sojourn vaults new-key` makes one)",
+            " (`sojourn vaults new-key` makes one; `sojourn up` keeps its own in the file vault-keys of its folder)",
             code="vault_key_missing",
         )
 
@@ -150,3 +154,12 @@ class McpAuthenticationError(SojournError):
         )
         self.url = url
         self.credential_id = credential_id
+
+
+class VaultUnavailableError(InternalError):
+    """A vault cannot be read now. The same call works later."""
+
+    def __init__(self, vault_id: str, *, reason: str) -> None:
+        super().__init__(f"vault {vault_id!r} cannot be read: {reason}; try again", vault_id=vault_id, reason=reason)
+        self.vault_id = vault_id
+        self.reason = reason

@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         ADD_CREDENTIAL_UPDATE,
         ARCHIVE_CREDENTIAL_UPDATE,
         ARCHIVE_VAULT_UPDATE,
-        CREDENTIALS_MEMO,
+        CREDENTIAL_MEMO,
         DELETE_CREDENTIAL_UPDATE,
         FETCH_TOKEN_ACTIVITY,
         PROBE_CREDENTIAL_ACTIVITY,
@@ -80,7 +80,8 @@ class VaultWorkflow:
         await workflow.wait_condition(lambda: self._leaves or workflow.info().is_continue_as_new_suggested())
         await workflow.wait_condition(workflow.all_handlers_finished)
         following = self._input.model_copy(update={"state": self._state})
-        workflow.continue_as_new(following, memo={**self._vault_memo(), **self._credentials_memo()})
+        memo = {VAULT_MEMO: self._state.vault, **_shown(self._state)}
+        workflow.continue_as_new(following, memo=memo)
 
     # --- the vault ---------------------------------------------------------------------------------------------
 
@@ -276,19 +277,17 @@ class VaultWorkflow:
 
     def _become(self, after: VaultState) -> None:
         before, self._state = self._state, after
-        memo: dict[str, object] = {}
+        was, is_now = _shown(before), _shown(after)
+        memo: dict[str, object] = {key: each for key, each in is_now.items() if was.get(key) != each}
+        memo |= dict.fromkeys(key for key in was if key not in is_now)
         if after.vault != before.vault:
-            memo |= self._vault_memo()
-        if after.credentials != before.credentials:
-            memo |= self._credentials_memo()
+            memo[VAULT_MEMO] = after.vault
         if memo:
             workflow.upsert_memo(memo)
 
-    def _vault_memo(self) -> dict[str, object]:
-        return {VAULT_MEMO: self._state.vault}
 
-    def _credentials_memo(self) -> dict[str, object]:
-        return {CREDENTIALS_MEMO: [each.credential for each in self._state.credentials]}
+def _shown(state: VaultState) -> dict[str, Credential]:
+    return {f"{CREDENTIAL_MEMO}{each.credential.id}": each.credential for each in state.credentials}
 
 
 @workflow.defn(name=VAULT_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)

@@ -3,6 +3,7 @@
 from sojourn.gateway.endpoint import Endpoint
 from sojourn.gateway.route import (
     agent,
+    credential,
     deployment,
     environment,
     event,
@@ -12,10 +13,12 @@ from sojourn.gateway.route import (
     resource,
     session,
     thread,
+    vault,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *agent.ENDPOINTS,
+    *credential.ENDPOINTS,
     *deployment.ENDPOINTS,
     *environment.ENDPOINTS,
     *event.ENDPOINTS,
@@ -25,6 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *resource.ENDPOINTS,
     *session.ENDPOINTS,
     *thread.ENDPOINTS,
+    *vault.ENDPOINTS,
 )
 
 __all__ = ["ENDPOINTS"]
