@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from sojourn.activities.vault import VaultReader
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.egress import Authority, EgressPolicy, EgressProxy, SecretVariable
 from sojourn.sandbox.protocol import Mount
 from sojourn.sandbox.registry import Registries
+from sojourn.types.credential import LimitedHosts
 from sojourn.types.environment import CloudConfig, LimitedNetwork
 from sojourn.types.session import SessionInput
 
@@ -90,3 +92,22 @@ class Egress:
             seen = proxy.environment() if self._isolates else proxy.environment(ca_file=self._authority.bundle)
             mounts = (*proxy.ca_mounts, *registries.mounts) if self._isolates else ()
             return OpenWay(socket, {**registries.environment, **seen}, mounts, stack.pop_all())
+
+
+def vault_variables(vaults: VaultReader) -> Variables:
+    """The secrets of a session's vaults, for the proxy."""
+
+    async def variables(start: SessionInput) -> Sequence[SecretVariable]:
+        return [
+            SecretVariable(
+                each.name,
+                each.placeholder,
+                each.value.get_secret_value(),
+                allowed_hosts=each.networking.allowed_hosts if isinstance(each.networking, LimitedHosts) else None,
+                header=each.injection_location.header,
+                body=each.injection_location.body,
+            )
+            for each in await vaults.variables(start)
+        ]
+
+    return variables

@@ -15,11 +15,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.activities.checkpoint import Checkpoints
-from sojourn.activities.egress import Egress
+from sojourn.activities.egress import Egress, Variables, vault_variables
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.output import Outputs
 from sojourn.activities.resource import Mounting
 from sojourn.activities.stock import PackageStock, path_in
+from sojourn.activities.vault import VaultReader
 from sojourn.activities.workspace import Equipment, Harvest, Preparation, Workspaces
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.choice import SandboxChoice, choose_sandbox
@@ -74,7 +75,8 @@ async def open_station(
     queue, root = own_queue(options.task_queue, slot.id), slot.folder.parent
     with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
         store, private = store_of(client), PrivateHosts.from_environment()
-        equipment = await _equipment(choice.sandbox, root, Path(sockets), private)
+        variables = vault_variables(VaultReader(client, sealer=options.sealer))
+        equipment = await _equipment(choice.sandbox, root, Path(sockets), private, variables)
         mounting = Mounting(store, owner=choice.sandbox.owner, private=private, sealer=options.sealer)
         equipment = replace(
             equipment,
@@ -88,7 +90,9 @@ async def open_station(
             yield Station(queue, workspaces=workspaces, checkpoints=checkpoints)
 
 
-async def _equipment(sandbox: Sandbox, root: Path, scratch: Path, private: PrivateHosts) -> Equipment:
+async def _equipment(
+    sandbox: Sandbox, root: Path, scratch: Path, private: PrivateHosts, variables: Variables
+) -> Equipment:
     """Network and packages of a worker's sandboxes."""
     authority = await asyncio.to_thread(Authority, scratch)
     packages = PackageStore(
@@ -101,7 +105,12 @@ async def _equipment(sandbox: Sandbox, root: Path, scratch: Path, private: Priva
     )
     stock = PackageStock(packages, sandbox)
     network = Egress(
-        scratch, authority=authority, private=private, registries=packages.registries, isolates=sandbox.isolates
+        scratch,
+        authority=authority,
+        private=private,
+        registries=packages.registries,
+        variables=variables,
+        isolates=sandbox.isolates,
     )
     return Equipment(sandbox, network=network, stock=stock, preparations=(stock,))
 
