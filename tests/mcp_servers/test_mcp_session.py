@@ -369,7 +369,7 @@ class Tokens:
     async def bearer(self, start: SessionInput, url: str) -> str | None:
         return self.tokens[0] if self.tokens else None
 
-    async def refreshed(self, start: SessionInput, url: str) -> str | None:
+    async def refreshed(self, start: SessionInput, url: str, *, rejected: str | None = None) -> str | None:
         if len(self.tokens) < 2:
             return None
         self.tokens.pop(0)

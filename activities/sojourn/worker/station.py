@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.activities.checkpoint import Checkpoints
-from sojourn.activities.egress import Egress, Variables, variables_of
+from sojourn.activities.egress import Egress, Variables, vault_variables
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.output import Outputs
 from sojourn.activities.resource import Mounting
@@ -77,7 +77,7 @@ async def open_station(
     queue, root = own_queue(options.task_queue, slot.id), slot.folder.parent
     with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
         store, private = store_of(client), PrivateHosts.from_environment()
-        variables = variables_of(vaults)
+        variables = vault_variables(vaults)
         equipment = await _equipment(choice.sandbox, root, Path(sockets), private, variables)
         mounting = Mounting(store, owner=choice.sandbox.owner, private=private, sealer=options.sealer)
         equipment = replace(
