@@ -23,6 +23,8 @@ from sojourn.testing import Script, ScriptedTurn, log_faults
 from sojourn.types import (
     AgentCustomToolUse,
     AgentDefinition,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentMessage,
     AgentToolResult,
     AgentToolUse,
@@ -185,11 +187,13 @@ class Probe:
         """What the agent has said."""
         return [event.text for event in self.of(AgentMessage)]
 
-    def results(self) -> dict[str, AgentToolResult]:
+    def results(self) -> dict[str, AgentToolResult | AgentMcpToolResult]:
         """Results by the name of the tool."""
         names = {use.id: use.name for use in self.of(AgentToolUse)}
         names |= {use.id: use.name for use in self.of(AgentCustomToolUse)}
-        return {names[result.tool_use_id]: result for result in self.of(AgentToolResult)}
+        names |= {use.id: use.name for use in self.of(AgentMcpToolUse)}
+        results: list[AgentToolResult | AgentMcpToolResult] = [*self.of(AgentToolResult), *self.of(AgentMcpToolResult)]
+        return {names[result.tool_use_id]: result for result in results}
 
     def story(self) -> list[str]:
         """Types of the events, without spans and usage, which come with every step."""

@@ -295,6 +295,7 @@ EXPORTS = {
     "sojourn.worker": [
         "EmbeddedServer",
         "HookSource",
+        "McpOptions",
         "SojournWorker",
         "Telemetry",
         "ToolSource",

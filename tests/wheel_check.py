@@ -25,6 +25,7 @@ EXTRAS = [
     "genai_prices",
     "google.genai",
     "griffe",
+    "mcp",
     "openai",
     "prompt_toolkit",
     "pydantic_ai",

@@ -13,6 +13,7 @@ from sojourn.activities.conversation import (
 )
 from sojourn.types.content import TextBlock, text_of
 from sojourn.types.event import (
+    AgentMcpToolResult,
     AgentToolResult,
     ModelRequestEnd,
     SessionRescheduled,
@@ -24,6 +25,7 @@ from sojourn.types.event import (
 )
 from sojourn.types.id import EventId, SessionId
 from sojourn.types.log import LogCursor
+from sojourn.types.mcp import ListMcpToolsResult, McpFailure, McpListing, McpOutcome, McpQuestion, McpTool
 from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
@@ -366,3 +368,64 @@ def test_open_call_is_found_until_the_next_step() -> None:
     conversation.feed(step())
 
     assert conversation.call(EventId("a")) is None
+
+
+# --- MCP servers -----------------------------------------------------------------------------------------------------
+
+
+def listing(server: str, *tools: str, failed: bool = False) -> ListMcpToolsResult:
+    failure = McpFailure(type="mcp_connection_failed_error", message="gone") if failed else None
+    return ListMcpToolsResult(
+        listings=(McpListing(server=server, tools=tuple(McpTool(name=tool) for tool in tools), failure=failure),)
+    )
+
+
+def offered(conversation: Conversation) -> dict[str, list[str]]:
+    return {server: [tool.name for tool in tools] for server, tools in conversation.mcp_tools.items()}
+
+
+def test_tools_of_a_server_are_those_of_its_last_listing() -> None:
+    conversation = Conversation()
+    for record in (listing("docs", "a", "b"), listing("shop", "c"), listing("docs", "b", "d")):
+        conversation.feed(record)
+
+    assert offered(conversation) == {"docs": ["b", "d"], "shop": ["c"]}
+    assert conversation.messages == []
+
+
+def test_server_that_fails_offers_nothing_until_it_is_back() -> None:
+    conversation = Conversation()
+    conversation.feed(listing("docs", "a"))
+    conversation.feed(listing("docs", failed=True))
+    assert offered(conversation) == {}
+    conversation.feed(listing("docs", "a"))
+
+    assert offered(conversation) == {"docs": ["a"]}
+
+
+def test_question_of_a_server_is_no_result_and_its_answer_no_message() -> None:
+    question = McpQuestion(id=EventId("q"), mcp_server_name="docs", message="Which?")
+    reply = UserCustomToolResult(id=EventId("u"), custom_tool_use_id=EventId("q"), content=(TextBlock(text="3"),))
+    conversation = Conversation()
+    conversation.feed(step("m"))
+    conversation.feed(answer(call("a", kind="mcp")))
+    conversation.feed(RunToolResult(tool_use_id=EventId("a"), mcp=McpOutcome(questions=(question,))))
+    conversation.feed(sent(reply), [reply])
+    assert conversation.answer(EventId("q")) == reply
+    conversation.feed(RunToolResult(tool_use_id=EventId("a"), content=(TextBlock(text="ok"),), mcp=McpOutcome()))
+    conversation.feed(step(name="s2"))
+
+    assert conversation.messages[-1] == ToolResults((result("a", "ok"),))
+
+
+def test_result_that_the_workflow_gives_a_call_to_a_server_settles_it() -> None:
+    said = AgentMcpToolResult(
+        mcp_tool_use_id=EventId("a"), content=(TextBlock(text="No."),), is_error=True, outcome="denied"
+    )
+    conversation = Conversation()
+    conversation.feed(step("m"))
+    conversation.feed(answer(call("a", kind="mcp")))
+    conversation.feed(Said(said=(said,)))
+    conversation.feed(step(name="s2"))
+
+    assert conversation.messages[-1] == ToolResults((result("a", "No.", is_error=True),))

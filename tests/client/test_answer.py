@@ -5,6 +5,7 @@ from sojourn.types.agent import AgentDefinition, AgentVersion
 from sojourn.types.content import TextBlock
 from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
 from sojourn.types.event import (
+    AgentMcpToolResult,
     AgentToolResult,
     UserCustomToolResult,
     UserEvent,
@@ -13,6 +14,7 @@ from sojourn.types.event import (
     UserToolConfirmation,
 )
 from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.mcp import McpOutcome, McpQuestion
 from sojourn.types.model import ModelRef
 from sojourn.types.record import (
     CallModelInput,
@@ -262,3 +264,36 @@ def test_a_later_run_says_that_there_were_runs_before() -> None:
     later.begin(started())
 
     assert (first.continued, later.continued) == (False, True)
+
+
+QUESTION = EventId("sevt_question")
+ASKED = RunToolResult(
+    tool_use_id=RUN, mcp=McpOutcome(questions=(McpQuestion(id=QUESTION, mcp_server_name="docs", message="Which?"),))
+)
+
+
+def test_question_of_a_server_is_answered_like_a_custom_tool() -> None:
+    calls = fed(STEP, ASKED)
+
+    assert (QUESTION, "custom_tool_result") in pending(calls)
+    with pytest.raises(InvalidRequestError):
+        calls.admit(confirmation(QUESTION))
+    assert calls.admit(result(QUESTION))
+    assert QUESTION not in dict(pending(calls))
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [
+        RunToolResult(tool_use_id=RUN, mcp=McpOutcome()),
+        Said(said=(AgentMcpToolResult(mcp_tool_use_id=RUN, is_error=True, outcome="interrupted"),)),
+    ],
+    ids=["by the server", "by the workflow"],
+)
+def test_answer_after_the_result_of_a_call_to_a_server_is_late(settled: Record) -> None:
+    calls = fed(STEP, ASKED, sent(result(QUESTION)), settled)
+
+    with pytest.raises(ToolCallSettledError):
+        calls.admit(result(QUESTION, text="another"))
+    with pytest.raises(ToolCallSettledError):
+        calls.admit(confirmation(RUN))

@@ -87,10 +87,10 @@ def test_session_id_that_would_break_a_workflow_id_is_refused(id: str) -> None:
     [
         (
             {
-                "mcp_servers": [{"name": "docs", "url": "https://docs.test"}],
+                "mcp_servers": [{"name": "docs", "url": "ftp://docs.test"}],
                 "tools": [{"type": "mcp_toolset", "mcp_server_name": "docs"}],
             },
-            "mcp_servers",
+            "mcp_servers.0.url",
         ),
         ({"skills": [{"skill_id": "pdf"}]}, "skills"),
     ],
@@ -101,6 +101,15 @@ def test_definition_that_no_worker_can_honour_is_refused(fields: dict[str, objec
         check_definition(parse(AgentDefinition, {"name": "a", "model": "scripted:echo", **fields}))
 
     assert error.value.param == param
+
+
+def test_definition_with_mcp_servers_is_taken() -> None:
+    servers = [{"name": "docs", "url": "https://docs.test"}, {"type": "stdio", "name": "local"}]
+    tools = [{"type": "mcp_toolset", "mcp_server_name": each["name"]} for each in servers]
+
+    check_definition(
+        parse(AgentDefinition, {"name": "a", "model": "scripted:echo", "mcp_servers": servers, "tools": tools})
+    )
 
 
 def test_plain_definition_is_taken() -> None:

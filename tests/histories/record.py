@@ -13,13 +13,17 @@ import asyncio
 import json
 import os
 import re
+import shlex
+import sys
+import tempfile
 import tomllib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
-from play import ASK, DONE, HOOKS, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
+from play import ASK, DONE, HOOKS, LIMITS, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
 from pydantic import SecretStr
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
@@ -29,6 +33,7 @@ from temporalio.service import RPCError
 from temporalio.worker import WorkerDeploymentConfig, WorkerDeploymentVersion
 from yard import YARD, ask_for_sandbox
 
+from sojourn.activities.mcp.option import McpOptions
 from sojourn.client import AgentRuntime, SessionHandle
 from sojourn.client.key import KeyStore
 from sojourn.client.update import execute_update
@@ -44,6 +49,8 @@ from sojourn.types import (
     EnvironmentChange,
     EnvironmentDefinition,
     EnvironmentNotFoundError,
+    McpServer,
+    McpToolset,
     NewEnvironmentVariable,
     NewMcpOAuth,
     NewOAuthRefresh,
@@ -54,6 +61,7 @@ from sojourn.types import (
     PermissionPolicy,
     RollOver,
     StaticBearerChange,
+    ToolOptions,
     UserMessage,
     VaultChange,
     VaultDefinition,
@@ -73,6 +81,7 @@ from sojourn.types.name import (
     REFRESH_CREDENTIAL_UPDATE,
 )
 from sojourn.types.seal import KEYS_VARIABLE, new_keys_line
+from sojourn.types.session import UpdateSessionInput
 from sojourn.types.vault import RefreshCredentialInput, ShedResult, TokenRefresh
 from sojourn.worker import SojournWorker, WorkerOptions, embedded_server
 
@@ -144,18 +153,114 @@ async def _make_current(client: Client, build_id: str) -> None:
                 return await asyncio.sleep(2)
 
 
-LONE: dict[str, Callable[[Client], Awaitable[str]]] = {"lost": _lost, "versioned": _versioned, **YARD}
+def _mcp_call(name: str) -> ScriptedCall:
+    return ScriptedCall(f"mcp__desk__{name}", {"a": 1, "b": 2} if name == "add" else {})
+
+
+def _mcp_turn(*names: str) -> ScriptedTurn:
+    return ScriptedTurn(calls=[_mcp_call(name) for name in names])
+
+
+async def _answered(session: SessionHandle, answer: str) -> None:
+    (action,) = await session.pending_actions()
+    await session.answer(action, answer)
+
+
+async def _asked(session: SessionHandle) -> None:
+    """Questions of a server: answered wrongly, then rightly; left alone; interrupted. Another server is not there."""
+    await session.send("ask")
+    await idle(session, 1)
+    await _answered(session, "three")
+    await idle(session, 2)
+    await _answered(session, '{"size": 3}')
+    await idle(session, 3)
+    await session.send("grow")
+    await idle(session, 4)
+    await session.send("ask and do not wait")
+    await idle(session, 6)
+    await session.send("ask")
+    await idle(session, 7)
+    await session.interrupt()
+    await idle(session, 8)
+
+
+async def _asked_twice(session: SessionHandle) -> None:
+    """A question that is answered in another run than the one that it came in."""
+    await session.send("ask")
+    await idle(session, 1)
+    for place in range(8):
+        await session.update(UpdateSessionInput(title=f"{place}"))
+    await _answered(session, '{"size": 3}')
+    await idle(session, 2)
+    await session.send("add")
+    await idle(session, 3)
+
+
+MCP_ASKS = (
+    _mcp_turn("resolve", "add"),
+    DONE,
+    _mcp_turn("grow"),
+    _mcp_turn("grown"),
+    DONE,
+    _mcp_turn("resolve"),
+    DONE,
+    _mcp_turn("resolve"),
+)
+MCP_PLAYS = {
+    "mcp": Play(MCP_ASKS, _asked),
+    "mcp-rolling": Play(
+        (_mcp_turn("resolve"), DONE, _mcp_turn("add"), DONE),
+        _asked_twice,
+        limits=LIMITS.model_copy(update={"custom_tool_timeout": None}),
+        max_events=25,
+    ),
+}
+MCP_PROGRAM = FOLDER.parent / "mcp_servers" / "server.py"
+
+
+async def _mcp(client: Client, name: str) -> str:
+    """A session with a local MCP server."""
+    play = MCP_PLAYS[name]
+    with tempfile.NamedTemporaryFile() as ledger:
+        command = shlex.join([sys.executable, str(MCP_PROGRAM), "--transport", "stdio", "--ledger", ledger.name])
+        servers = (McpServer(type="stdio", name="desk"), McpServer(name="away", url="http://127.0.0.1:9/mcp"))
+        allow = ToolOptions(permission="allow")
+        tools = [McpToolset(mcp_server_name=each.name, default_config=allow) for each in servers]
+        wanted = definition(name, play).model_copy(update={"tools": tuple(tools), "mcp_servers": servers})
+        async with _worker(client, name, play, programs={"desk": command}), _crew(client, name) as runtime:
+            agent = await runtime.create(wanted)
+            roll_over = RollOver(max_events=play.max_events)
+            session = await runtime.start_session(agent, session_id=f"sesn_{name}", title=name, roll_over=roll_over)
+            await play.act(session)
+            await session.archive()
+    return session.id
+
+
+LONE: dict[str, Callable[[Client], Awaitable[str]]] = {
+    "lost": _lost,
+    "versioned": _versioned,
+    **YARD,
+    **{name: partial(_mcp, name=name) for name in MCP_PLAYS},
+}
 """Each gives the id of its session, which has ended."""
 
 # --- recording -----------------------------------------------------------------------------------------------------
 
 
-def _worker(client: Client, name: str, play: Play, *, build_id: str | None = None) -> SojournWorker:
+def _worker(
+    client: Client,
+    name: str,
+    play: Play,
+    *,
+    build_id: str | None = None,
+    programs: Mapping[str, str] | None = None,
+) -> SojournWorker:
     version = WorkerDeploymentVersion(name, build_id) if build_id else None
     options = WorkerOptions(
         task_queue=name,
         identity="recorder",
         graceful_shutdown=timedelta(0),
+        mcp=McpOptions(programs=programs or {}),
         deployment=WorkerDeploymentConfig(version, True, VersioningBehavior.PINNED) if version else None,
     )
     return SojournWorker(client, tools=[add, pay, hang], hooks=HOOKS, scripts={name: play.turns}, options=options)

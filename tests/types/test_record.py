@@ -3,6 +3,8 @@ import pytest
 from sojourn.types.content import TextBlock
 from sojourn.types.event import (
     AgentCustomToolUse,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentMessage,
     AgentThinking,
     AgentToolResult,
@@ -15,6 +17,7 @@ from sojourn.types.event import (
     ToolOutcome,
 )
 from sojourn.types.id import EventId
+from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult, McpListing, McpOutcome, McpQuestion
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
@@ -126,3 +129,45 @@ def test_every_outcome_but_ok_is_an_error(outcome: ToolOutcome) -> None:
             tool_use_id=EventId("e1"), content=(TextBlock(text="x"),), is_error=outcome != "ok", outcome=outcome
         )
     ]
+
+
+# --- MCP servers -----------------------------------------------------------------------------------------------------
+
+
+def test_call_to_a_server_is_shown_by_the_servers_own_name_for_the_tool() -> None:
+    names = {"mcp_server_name": "docs", "mcp_tool_name": "a.b"}
+    part = call("e1", kind="mcp", permission="ask").model_copy(update=names)
+
+    assert next(CallModelResult(step=STEP, parts=(part,)).events()) == AgentMcpToolUse(
+        id=EventId("e1"), mcp_server_name="docs", name="a.b", input={"a": 1}, evaluated_permission="ask"
+    )
+
+
+def test_result_of_a_call_to_a_server_is_of_its_kind() -> None:
+    record = RunToolResult(tool_use_id=EventId("e1"), outcome="error", mcp=McpOutcome())
+
+    assert list(record.events()) == [AgentMcpToolResult(mcp_tool_use_id=EventId("e1"), is_error=True, outcome="error")]
+
+
+def test_questions_of_a_server_are_shown_in_place_of_a_result() -> None:
+    schema = {"type": "object", "properties": {"size": {"type": "integer"}}}
+    questions = tuple(
+        McpQuestion(id=EventId(id), mcp_server_name="docs", message=id, requested_schema=schema)  # type: ignore[arg-type]
+        for id in ("q1", "q2")
+    )
+    record = RunToolResult(tool_use_id=EventId("e1"), mcp=McpOutcome(questions=questions, queue="own"))
+
+    assert not record.is_final
+    assert list(record.events()) == [
+        AgentCustomToolUse(
+            id=EventId(id),
+            name="elicitation",
+            input={"mcp_server_name": "docs", "message": id, "requested_schema": schema},  # type: ignore[dict-item]
+        )
+        for id in ("q1", "q2")
+    ]
+
+
+def test_listing_is_in_the_log_without_events_of_its_own() -> None:
+    assert list(ListMcpToolsResult(listings=(McpListing(server="docs"),)).events()) == []
+    assert list(ListMcpToolsInput(id=STEP, servers=("docs",), said=(SessionRunning(),)).events()) == [SessionRunning()]

@@ -130,6 +130,9 @@ SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
     CronSchedule: st.builds(
         CronSchedule, expression=st.sampled_from(["* * * * *", "0 9 * * mon-fri"]), timezone=st.just("Europe/Berlin")
     ),
+    McpServer: st.sampled_from(
+        [McpServer(name="docs", url="https://docs.test/mcp"), McpServer(type="stdio", name="docs")]
+    ),
     UnknownEvent: st.builds(UnknownEvent, type=st.text().map("later.{}".format)),
 }
 SPECIAL[BranchCheckout] = st.builds(BranchCheckout, name=st.sampled_from(["main", "feature/äöü", "v1.0"]))

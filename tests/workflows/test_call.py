@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.types.event import ToolOutcome, UserCustomToolResult, UserToolConfirmation
+from sojourn.types.event import AgentMcpToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation
 from sojourn.types.id import EventId
+from sojourn.types.mcp import McpOutcome, McpQuestion
 from sojourn.types.record import ToolCallPart
 from sojourn.types.session import CallState
 from sojourn.workflows.call import Call, Calls
@@ -241,3 +242,72 @@ def test_title_shows_the_arguments_and_is_short() -> None:
 
     assert [call.title for call in calls.open] == ["pay(amount=5, to='ada')", f"pay(text='{'x' * 109}…"]
     assert len(calls.open[1].title) == 120
+
+
+# --- questions of MCP servers --------------------------------------------------------------------------------------
+
+
+def questions(*ids: str) -> McpOutcome:
+    return McpOutcome(
+        questions=tuple(McpQuestion(id=EventId(id), mcp_server_name="docs", message="Which?") for id in ids),
+        queue="own",
+    )
+
+
+def asking_server(*ids: str) -> tuple[Calls, Call]:
+    calls = asked(part("a", kind="mcp", mcp_server_name="docs"))
+    (call,) = calls.ready
+    call.started = True
+    calls.ask(call, questions(*ids), at=START)
+    return calls, call
+
+
+def test_call_whose_server_asks_waits_for_all_answers() -> None:
+    calls, call = asking_server("q1", "q2")
+
+    assert (ids(calls.waiting), ids(calls.ready)) == (["q1", "q2"], [])
+    calls.answer(result("q1"))
+    assert (ids(calls.waiting), ids(calls.ready)) == (["q2"], [])
+    calls.answer(result("q2"))
+    assert (ids(calls.waiting), ids(calls.ready)) == ([], ["a"])
+
+    resumption = calls.resume(call)
+    assert resumption is not None
+    assert (resumption.queue, resumption.answered, resumption.withdrawn) == ("own", ("q1", "q2"), ())
+    assert ids(calls.open) == ["a"]
+    assert calls.resume(call) is None
+
+
+def test_question_whose_time_is_up_is_withdrawn() -> None:
+    calls, call = asking_server("q1")
+
+    (late,) = calls.expired(MINUTE, now=START + MINUTE)
+    late.settled = True
+    resumption = calls.resume(call)
+
+    assert resumption is not None
+    assert (resumption.answered, resumption.withdrawn) == ((), ("q1",))
+
+
+def test_open_question_is_carried_to_the_next_run() -> None:
+    calls, _ = asking_server("q1", "q2")
+    calls.answer(result("q1"))
+    carried = Calls.carried(calls.carry(), now=START)
+
+    assert ids(carried.waiting) == ["q2"]
+    assert carried.asking == {"a": "own"}
+    carried.answer(result("q2"))
+    (call,) = carried.ready
+    resumption = carried.resume(call)
+    assert call.mcp_server_name == "docs"
+    assert resumption is not None
+    assert resumption.answered == ("q1", "q2")
+
+
+@pytest.mark.parametrize("outcome", ["denied", "interrupted", "timed_out", "unknown", "error"])
+def test_result_that_the_workflow_gives_a_call_to_a_server_is_of_its_kind(outcome: ToolOutcome) -> None:
+    (call,) = asked(part("a", kind="mcp", mcp_server_name="docs")).open
+    given = call.result(outcome)
+
+    assert isinstance(given, AgentMcpToolResult)
+    assert (given.mcp_tool_use_id, given.outcome, given.is_error) == ("a", outcome, True)

@@ -64,7 +64,8 @@ class ContextCompaction:
         self, record: CompactContextInput, start: SessionInput, conversation: Conversation
     ) -> CompactContextResult:
         definition = start.agent.definition
-        weight, window = load(conversation, definition, self._tools.specs(start)), await window_of(definition)
+        specs = self._tools.specs(start, conversation.mcp_tools)
+        weight, window = load(conversation, definition, specs), await window_of(definition)
         if record.too_long:
             # The window may be smaller than it is said to be. What was refused is then the best guess at it.
             window = min(window, weight.total)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
 from sojourn.types.event import (
+    AgentMcpToolResult,
     AgentToolResult,
     SystemMessage,
+    ToolResultEvent,
     UserCustomToolResult,
     UserEvent,
     UserMessage,
@@ -18,6 +20,7 @@ from sojourn.types.event import (
     UserToolResult,
 )
 from sojourn.types.id import EventId
+from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult, McpTool
 from sojourn.types.record import (
     AssistantPart,
     CallModelInput,
@@ -151,14 +154,21 @@ class Conversation:
     rules_changed: bool = False
     """Since the last answer somebody has allowed a call beyond the session."""
     _confirmed: dict[EventId, UserToolConfirmation] = field(default_factory=dict)
+    mcp_tools: dict[str, tuple[McpTool, ...]] = field(default_factory=dict)
+    """What each MCP server offered when it was asked last; a server that could not be asked is not in it."""
     _waiting: dict[EventId, UserMessage | SystemMessage] = field(default_factory=dict)
     _calls: dict[EventId, ToolCallPart] = field(default_factory=dict)
     _results: dict[EventId, ToolResult] = field(default_factory=dict)
     _deny_messages: dict[EventId, str] = field(default_factory=dict)
+    _answers: dict[EventId, UserCustomToolResult] = field(default_factory=dict)
 
     def call(self, tool_use_id: EventId) -> ToolCallPart | None:
         """The open call with this event id."""
         return self._calls.get(tool_use_id)
+
+    def answer(self, question_id: EventId) -> UserCustomToolResult | None:
+        """What the client has answered to the question of an MCP server, during a call of the last step."""
+        return self._answers.get(question_id)
 
     def feed(self, record: Record, events: list[UserEvent] | None = None) -> None:
         """Fold one record.
@@ -174,8 +184,10 @@ class Conversation:
             case CallModelInput():
                 self._said(record.said)
                 self._consume(record.consumes)
-            case RunToolInput() | Said():
+            case RunToolInput() | ListMcpToolsInput() | Said():
                 self._said(record.said)
+            case ListMcpToolsResult():
+                self._listed(record)
             case CallModelResult():
                 self._answer(record)
             case CompactContextInput():
@@ -183,7 +195,7 @@ class Conversation:
                 self._consume(())
             case CompactContextResult():
                 self._compact(record)
-            case RunToolResult():
+            case RunToolResult() if record.is_final:
                 self._settle(record.tool_use_id, record.content, is_error=record.outcome != "ok")
 
     def _user_event(self, event: UserEvent) -> None:
@@ -193,6 +205,8 @@ class Conversation:
             case UserToolConfirmation():
                 self._confirm(event)
             case UserCustomToolResult():
+                if event.custom_tool_use_id not in self._calls:
+                    self._answers.setdefault(event.custom_tool_use_id, event)
                 self._settle(event.custom_tool_use_id, event.content, is_error=event.is_error)
             case UserToolResult():
                 self._settle(event.tool_use_id, event.content, is_error=event.is_error)
@@ -215,10 +229,10 @@ class Conversation:
 
     def _said(self, said: tuple[object, ...]) -> None:
         for event in said:
-            if isinstance(event, AgentToolResult):
+            if isinstance(event, AgentToolResult | AgentMcpToolResult):
                 self._settle(event.tool_use_id, self._explained(event), is_error=event.is_error)
 
-    def _explained(self, event: AgentToolResult) -> tuple[ContentBlock, ...]:
+    def _explained(self, event: ToolResultEvent) -> tuple[ContentBlock, ...]:
         reason = self._deny_messages.get(event.tool_use_id)
         if event.outcome != "denied" or reason is None:
             return event.content
@@ -234,7 +248,7 @@ class Conversation:
         if result.parts:
             self.messages.append(AssistantTurn(result.parts))
         self._calls = {call.id: call for call in result.calls}
-        self._results = {}
+        self._results, self._answers = {}, {}
         self.rules_changed = False
         self._confirmed = {id: event for id, event in self._confirmed.items() if id in self._calls}
         for id, event in self._confirmed.items():
@@ -247,6 +261,12 @@ class Conversation:
         if result.summary:
             self.messages = compacted(self.messages, result)
             self.used_tokens = self.measured = 0
+
+    def _listed(self, result: ListMcpToolsResult) -> None:
+        for listing in result.listings:
+            self.mcp_tools.pop(listing.server, None)
+            if listing.failure is None:
+                self.mcp_tools[listing.server] = listing.tools
 
     def _settle(self, tool_use_id: EventId, content: tuple[ContentBlock, ...], *, is_error: bool) -> None:
         call = self._calls.get(tool_use_id)

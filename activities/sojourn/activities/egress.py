@@ -18,25 +18,6 @@ Variables = Callable[[SessionInput], Awaitable[Sequence[SecretVariable]]]
 """The secrets that a session's sandbox gets placeholders of."""
 
 
-def variables_of(reader: VaultReader) -> Variables:
-    """The environment variables of each session's vaults."""
-
-    async def variables(start: SessionInput) -> Sequence[SecretVariable]:
-        return [
-            SecretVariable(
-                name=each.name,
-                placeholder=each.placeholder,
-                value=each.value.get_secret_value(),
-                allowed_hosts=each.networking.allowed_hosts if isinstance(each.networking, LimitedHosts) else None,
-                header=each.injection_location.header,
-                body=each.injection_location.body,
-            )
-            for each in await reader.variables(start)
-        ]
-
-    return variables
-
-
 class OpenWay:
     """One sandbox's way out."""
 
@@ -111,3 +92,22 @@ class Egress:
             seen = proxy.environment() if self._isolates else proxy.environment(ca_file=self._authority.bundle)
             mounts = (*proxy.ca_mounts, *registries.mounts) if self._isolates else ()
             return OpenWay(socket, {**registries.environment, **seen}, mounts, stack.pop_all())
+
+
+def vault_variables(vaults: VaultReader) -> Variables:
+    """The secrets of a session's vaults, for the proxy."""
+
+    async def variables(start: SessionInput) -> Sequence[SecretVariable]:
+        return [
+            SecretVariable(
+                each.name,
+                each.placeholder,
+                each.value.get_secret_value(),
+                allowed_hosts=each.networking.allowed_hosts if isinstance(each.networking, LimitedHosts) else None,
+                header=each.injection_location.header,
+                body=each.injection_location.body,
+            )
+            for each in await vaults.variables(start)
+        ]
+
+    return variables

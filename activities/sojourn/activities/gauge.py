@@ -40,13 +40,14 @@ class Gauge:
         if not settings.enabled or used < settings.threshold * window:
             return False
         messages = [*conversation.messages, AssistantTurn(result.parts)]
-        after = Conversation(messages, used_tokens=used, measured=len(messages))
+        after = Conversation(messages, used_tokens=used, measured=len(messages), mcp_tools=conversation.mcp_tools)
         return self._can_shrink(start, after, window)
 
     def _can_shrink(
         self, start: SessionInput, conversation: Conversation, window: int, *, least: float = LEAST_GAIN
     ) -> bool:
         definition = start.agent.definition
-        sizes = load(conversation, definition, self._tools.specs(start)).messages
+        specs = self._tools.specs(start, conversation.mcp_tools)
+        sizes = load(conversation, definition, specs).messages
         found = cut(conversation.messages, sizes, window=window, settings=definition.compaction, least=least)
         return found is not None

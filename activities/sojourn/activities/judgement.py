@@ -42,7 +42,7 @@ class Judge:
         """The call as it goes into the log."""
         entry = self.entries.get(call.name)
         tool = entry.tool if entry else self.tools.tools.get(call.name)
-        declared = tool.permission if tool else None
+        declared = entry.declared if entry else tool.permission if tool else None
 
         def ruled(input: Mapping[str, JsonValue]) -> Permission:
             return self.permission(call.name, input, entry, declared)
@@ -60,7 +60,9 @@ class Judge:
             kind=entry.kind if entry else "unknown",
             permission=permission,
             place=entry.place if entry else None,
-            idempotent=bool(entry and tool and tool.idempotent),
+            mcp_server_name=entry.mcp_server_name if entry else "",
+            mcp_tool_name=entry.mcp.name if entry and entry.mcp else "",
+            idempotent=bool(entry and entry.idempotent),
             timeout=entry.config.timeout if entry and isinstance(entry.config, CustomTool) else timeout,
             state=call.state,
             refusal=refusal,

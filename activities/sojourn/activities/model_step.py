@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -105,7 +105,8 @@ class ModelStep:
             async with Pulse(draft.preview):
                 start, conversation = await read_context(self._logs, record)
                 draft.hooks = self._hooks.of(start)
-                specs = self._specs(start)
+                entries = self._tools.of(start, conversation.mcp_tools)
+                specs = self._specs(entries)
                 # Before the model is asked: without rules its answer would be of no use.
                 await self._policy(start, conversation)
                 if await self._denied(conversation, draft):
@@ -119,7 +120,7 @@ class ModelStep:
                     answer = await _answer(self._model, request, draft)
                     seen.answered(answer)
                 cost = await cost_of(request.model, answer)
-                result = await self._result(record, start, conversation, draft, answer, cost)
+                result = await self._result(record, start, conversation, entries, draft, answer, cost)
                 if self._gauge.is_full(start, conversation, result, window):
                     result = result.model_copy(update={"compact": True})
                 result = await self._sealed(result)
@@ -153,8 +154,8 @@ class ModelStep:
         except StoreUnavailableError as error:
             raise ModelCallError(_away(error)) from None
 
-    def _specs(self, start: SessionInput) -> list[ToolSpec]:
-        return [self._spec(entry) for entry in self._tools.of(start).values()]
+    def _specs(self, entries: Mapping[str, Entry]) -> list[ToolSpec]:
+        return [self._spec(entry) for entry in entries.values()]
 
     def _spec(self, entry: Entry) -> ToolSpec:
         if (spec := entry.spec) is not None:
@@ -188,6 +189,7 @@ class ModelStep:
         record: CallModelInput,
         start: SessionInput,
         conversation: Conversation,
+        entries: Mapping[str, Entry],
         draft: "Draft",
         answer: Answer,
         cost: int | None,
@@ -198,7 +200,7 @@ class ModelStep:
             start,
             conversation,
             self._tools,
-            self._tools.of(start),
+            entries,
             self._policy_of_worker,
             await self._policy(start, conversation) if calls else WorkspacePolicy(),
             draft.hooks,

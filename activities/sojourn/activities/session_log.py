@@ -14,9 +14,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from sojourn.activities.conversation import Conversation
 from sojourn.types.chain import TRANSIENT, ChainReader
 from sojourn.types.error import CheckpointError
+from sojourn.types.event import UserCustomToolResult
 from sojourn.types.history import Stored
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
+from sojourn.types.mcp import ListMcpToolsInput
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
@@ -92,6 +94,29 @@ class SessionLog:
                 await self._read(run_id)
             return found
 
+    async def listing(self, run_id: str, record: ListMcpToolsInput) -> SessionInput:
+        """What the run started from that schedules a listing of MCP servers.
+
+        Raises:
+            CheckpointError: The log does not contain the listing.
+        """
+        async with self._lock:
+            while not any(record.id == getattr(each.record, "id", None) for each in self._unfolded):
+                await self._read(run_id)
+            assert self._start is not None
+            return self._start
+
+    async def answer(self, run_id: str, question_id: EventId) -> UserCustomToolResult:
+        """What the client has answered to the question of an MCP server.
+
+        Raises:
+            CheckpointError: The log does not contain an answer.
+        """
+        async with self._lock:
+            while (found := self._find_answer(question_id)) is None:
+                await self._read(run_id)
+            return found
+
     def remember(self, result: CallModelResult) -> None:
         """Keep an answer that this worker has just produced, to spare its tools and the next step a read."""
         self._answer = result
@@ -100,7 +125,7 @@ class SessionLog:
 
     def remember_result(self, result: RunToolResult) -> None:
         """Keep the result of a call that is attempted only once, to spare the next step a read."""
-        if result.tool_use_id in self._answered:
+        if result.is_final and result.tool_use_id in self._answered:
             self._results[result.tool_use_id] = result
 
     def _fold_own(self, run_id: str, record: CallModelInput | CompactContextInput) -> bool:
@@ -111,7 +136,7 @@ class SessionLog:
         another worker's result, a compaction) makes it false, and the log is read. What was folded so is skipped when
         it is read.
         """
-        if isinstance(record, CompactContextInput) or record.compacted:
+        if isinstance(record, CompactContextInput) or record.compacted or record.listed:
             return False
         answer = self._answer
         if answer is None or answer.step != self._folded or self._run_id != run_id or self._unfolded:
@@ -178,6 +203,13 @@ class SessionLog:
             return open_call
         answers = (stored.record for stored in self._unfolded if isinstance(stored.record, CallModelResult))
         return next((call for answer in answers for call in answer.calls if call.id == tool_use_id), None)
+
+    def _find_answer(self, question_id: EventId) -> UserCustomToolResult | None:
+        if (folded := self._conversation.answer(question_id)) is not None:
+            return folded
+        signals = (stored.record for stored in self._unfolded if isinstance(stored.record, UserEvents))
+        sent = (event for signal in signals for event in signal.sent if isinstance(event, UserCustomToolResult))
+        return next((event for event in sent if event.custom_tool_use_id == question_id), None)
 
 
 def _identity(record: Record) -> tuple[type[Record], EventId] | None:

@@ -1,4 +1,4 @@
-"""The activity `run_tool`: one call of a function tool."""
+"""The activity `run_tool`: one call of a tool."""
 
 import asyncio
 import contextvars
@@ -19,6 +19,7 @@ from sojourn.activities.context import ToolContext
 from sojourn.activities.envelope import Envelope, UnfitError, patiently
 from sojourn.activities.hook import PostTool
 from sojourn.activities.hook_chain import HookChain, SessionHooks
+from sojourn.activities.mcp.gate import MISSING, McpGate
 from sojourn.activities.model import ModelCallError
 from sojourn.activities.observation import ToolObservation, tool_call
 from sojourn.activities.pulse import Pulse
@@ -35,6 +36,7 @@ from sojourn.types.content import (
 from sojourn.types.error import SandboxError, StoreUnavailableError
 from sojourn.types.event import ToolOutcome
 from sojourn.types.id import SessionId
+from sojourn.types.mcp import McpOutcome
 from sojourn.types.name import RUN_TOOL_ACTIVITY, WORKSPACE_LOST
 from sojourn.types.preview import ToolPreview
 from sojourn.types.record import TOOL_GRACE, RunToolInput, RunToolResult, ToolCallPart, Warned
@@ -57,6 +59,7 @@ class ToolCall:
         envelope: Says which results fit.
         workspaces: Those that this worker holds; ``None`` without a sandbox.
         hooks: Those that look at results.
+        mcp: The worker's access to MCP servers; ``None`` has none.
     """
 
     def __init__(
@@ -68,10 +71,12 @@ class ToolCall:
         envelope: Envelope,
         workspaces: WorkspaceHolder | None = None,
         hooks: SessionHooks | None = None,
+        mcp: McpGate | None = None,
     ) -> None:
         self._hooks = hooks
         self._envelope = envelope
         self._workspaces = workspaces
+        self._mcp = mcp
         self._logs = logs
         self._tools = tools
         self._threads = threads
@@ -92,11 +97,15 @@ class ToolCall:
                 call = await patiently(lambda: log.call(info.workflow_run_id or "", record.tool_use_id))
                 with tool_call(log.start, record, call) as seen:
                     chain = self._hooks.of(log.start) if self._hooks is not None and log.start is not None else None
-                    async with self._place(record, log.start) as workspace:
-                        context = self._context(record, call, watch, log.start, workspace)
-                        ran = await self._run(record, call, watch, context, seen)
-                        notices = (record.notice, workspace.notice() if workspace else "")
-                    ran = await _seen_by_hooks(chain, call, ran)
+                    if call.kind == "mcp":
+                        ran, notices = await self._run_mcp(record, call, watch, log.start), ("", "")
+                    else:
+                        async with self._place(record, log.start) as workspace:
+                            context = self._context(record, call, watch, log.start, workspace)
+                            ran = await self._run(record, call, watch, context, seen)
+                            notices = (record.notice, workspace.notice() if workspace else "")
+                    if ran.is_final:
+                        ran = await _seen_by_hooks(chain, call, ran)
                     result = await self._sealed(record, _noticed(ran, notices), seen)
                     seen.ended(result.outcome)
         except ModelCallError as error:
@@ -153,13 +162,22 @@ class ToolCall:
             _cancelled=watch.cancelled,
         )
 
+    async def _run_mcp(
+        self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", start: SessionInput | None
+    ) -> RunToolResult:
+        assert start is not None, "a call is found in a log that has been read from its start"
+        result = None
+        if self._mcp is not None:
+            result = await self._mcp.call(start, call, record, limit=_limit(), progress=watch.report)
+        return result or _result(record, f"The tool did not run: {MISSING}.", "error")
+
     async def _run(
         self, record: RunToolInput, call: ToolCallPart, watch: "_Watch", context: ToolContext, seen: ToolObservation
     ) -> RunToolResult:
         tools = self._tools.built_in if call.kind == "builtin" else self._tools.tools
         if (found := tools.get(record.name)) is None:
             return _result(record, f"The worker has no tool {record.name!r}.", "error")
-        limit = (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
+        limit = _limit()
         try:
             arguments = found.bind(call.input, context)
         except ValidationError as error:
@@ -293,9 +311,17 @@ def _content(value: object) -> tuple[ContentBlock, ...]:
     return (TextBlock(text=to_json(value).decode()),)
 
 
+def _limit() -> timedelta:
+    """How long the running call may take."""
+    return (activity.info().start_to_close_timeout or TOOL_GRACE) - TOOL_GRACE
+
+
 def _result(record: RunToolInput, text: str, outcome: ToolOutcome, *, longest: int | None = 10_000) -> RunToolResult:
     return RunToolResult(
-        tool_use_id=record.tool_use_id, content=(TextBlock(text=_utf8(text[:longest])),), outcome=outcome
+        tool_use_id=record.tool_use_id,
+        content=(TextBlock(text=_utf8(text[:longest])),),
+        outcome=outcome,
+        mcp=McpOutcome() if record.mcp else None,
     )
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from sojourn.types.event import (
     AgentCustomToolUse,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentToolResult,
     AgentToolUse,
     ModelRequestEnd,
@@ -68,8 +70,9 @@ def _idle_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
 
 
 def _call_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
-    calls = {event.id: event for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse)}
-    results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult))
+    uses = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse
+    calls = {event.id: event for event in log if isinstance(event, uses)}
+    results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult | AgentMcpToolResult))
     answers = {event.custom_tool_use_id for event in log if isinstance(event, UserCustomToolResult)}
     answers |= {event.tool_use_id for event in log if isinstance(event, UserToolResult)}
     for id in results.keys() - calls.keys():
@@ -77,6 +80,14 @@ def _call_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
     for call in calls.values():
         if results[call.id] > 1:
             yield f"{call.name} {call.id} has {results[call.id]} results"
+        if (
+            isinstance(call, AgentMcpToolUse)
+            is not any(
+                isinstance(event, AgentMcpToolResult) for event in log if getattr(event, "tool_use_id", None) == call.id
+            )
+            and results[call.id]
+        ):
+            yield f"{call.name} {call.id} has a result of another kind"
         answered = call.id in answers
         if _rests(log) and not results[call.id] and not answered:
             yield f"{call.name} {call.id} has no result"

@@ -1,5 +1,6 @@
 """The composition root: workers, and the embedded server for development."""
 
+from sojourn.activities.mcp.option import McpOptions
 from sojourn.worker.deployment import Versioning, default_build_id, deployment_config
 from sojourn.worker.option import WorkerOptions
 from sojourn.worker.server import EmbeddedServer, embedded_server, temporal_binary
@@ -9,6 +10,7 @@ from sojourn.worker.worker import HookSource, SojournWorker, ToolSource
 __all__ = [
     "EmbeddedServer",
     "HookSource",
+    "McpOptions",
     "SojournWorker",
     "Telemetry",
     "ToolSource",

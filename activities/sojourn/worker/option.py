@@ -6,6 +6,7 @@ from pathlib import Path
 
 from temporalio.worker import WorkerDeploymentConfig
 
+from sojourn.activities.mcp.option import McpOptions
 from sojourn.sandbox import Sandbox
 from sojourn.types.name import TASK_QUEUE
 from sojourn.types.permission import PermissionPolicy
@@ -32,6 +33,8 @@ class WorkerOptions:
     """How the worker shows in the Web UI; by default process id and host."""
     deployment: WorkerDeploymentConfig | None = None
     """Temporal's worker versioning (`deployment_config` makes it); ``None`` leaves it off."""
+    mcp: McpOptions = field(default_factory=McpOptions)
+    """How MCP servers are reached."""
     sealer: Sealer | None = None
     """Opens the secrets of vaults; ``None`` takes the keys of ``SOJOURN_VAULT_KEYS``, once they are needed."""
     sandbox: str | Sandbox | None = None

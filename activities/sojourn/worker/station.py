@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.activities.checkpoint import Checkpoints
-from sojourn.activities.egress import Egress, Variables, variables_of
+from sojourn.activities.egress import Egress, Variables, vault_variables
 from sojourn.activities.janitor import Janitor
 from sojourn.activities.output import Outputs
 from sojourn.activities.resource import Mounting
@@ -53,6 +53,7 @@ async def open_station(
     client: Client,
     options: WorkerOptions,
     *,
+    vaults: VaultReader,
     preparations: Sequence[Preparation] = (),
     harvests: Sequence[Harvest] = (),
 ) -> AsyncGenerator[Station, None]:
@@ -61,6 +62,7 @@ async def open_station(
     Args:
         client: The worker's.
         options: Which sandbox, and where its workspaces are.
+        vaults: Where the secrets of sessions are.
         preparations: What else is put into workspaces.
         harvests: What else is taken out of them.
 
@@ -75,7 +77,7 @@ async def open_station(
     queue, root = own_queue(options.task_queue, slot.id), slot.folder.parent
     with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
         store, private = store_of(client), PrivateHosts.from_environment()
-        variables = variables_of(VaultReader(client, sealer=options.sealer))
+        variables = vault_variables(vaults)
         equipment = await _equipment(choice.sandbox, root, Path(sockets), private, variables)
         mounting = Mounting(store, owner=choice.sandbox.owner, private=private, sealer=options.sealer)
         equipment = replace(

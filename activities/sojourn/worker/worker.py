@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from sojourn.activities.envelope import Envelope
 from sojourn.activities.export import Export
 from sojourn.activities.hook import Hooks, HookSource, hooks_beside
 from sojourn.activities.hook_chain import SessionHooks
+from sojourn.activities.mcp.gate import McpGate
 from sojourn.activities.model_step import ModelStep
 from sojourn.activities.placement import Placement
 from sojourn.activities.policy import WorkspacePolicies
@@ -36,6 +38,7 @@ from sojourn.activities.session_log import SessionLogs
 from sojourn.activities.tool import Function, Tool, Toolbox
 from sojourn.activities.tool_call import ToolCall
 from sojourn.activities.turn_notice import TurnNotice
+from sojourn.activities.vault import VaultReader
 from sojourn.activities.web import web_tools
 from sojourn.activities.workspace import Harvest, Preparation
 from sojourn.testing.scripted import Script, ScriptedModel
@@ -43,6 +46,7 @@ from sojourn.types.named_store import require_store
 from sojourn.types.payload import store_of
 from sojourn.types.workspace import sandbox_queue
 from sojourn.worker.option import WorkerOptions
+from sojourn.worker.own_queue import OwnQueue
 from sojourn.worker.router import ModelRouter
 from sojourn.worker.station import Station, open_station
 from sojourn.workflows import (
@@ -108,6 +112,9 @@ class SojournWorker:
         self._router = ModelRouter(scripted=ScriptedModel(scripts))
         self._catalogue = Catalogue(self.tools, _built_in_tools() if built_in is None else built_in)
         self._preparations, self._harvests = preparations, harvests
+        self._vaults = VaultReader(client, sealer=self.options.sealer)
+        self._mcp: McpGate | None = None
+        self._alone: OwnQueue | None = None
         self._station: Station | None = None
         self._serving = AsyncExitStack()
 
@@ -156,6 +163,15 @@ class SojournWorker:
             policies=WorkspacePolicies(client),
             hooks=self._session_hooks,
         )
+        # Served from when an MCP server first asks somebody something.
+        alone = OwnQueue(
+            client,
+            task_queue=options.task_queue,
+            activities=lambda: (call.run_tool, mcp.abandon_mcp_call),
+            grace=options.graceful_shutdown,
+        )
+        reached = options.mcp if options.mcp.credentials else replace(options.mcp, credentials=self._vaults)
+        mcp = self._mcp = McpGate(logs=logs, envelope=envelope, options=reached, own_queue=alone.name)
         call = ToolCall(
             logs=logs,
             tools=catalogue,
@@ -163,7 +179,9 @@ class SojournWorker:
             envelope=envelope,
             workspaces=workspaces,
             hooks=self._session_hooks,
+            mcp=mcp,
         )
+        self._alone = alone
         runs = DeploymentRuns(client)
         placement = Placement(client, options.task_queue, workspaces, station.checkpoints)
         credentials = CredentialCalls(client, sealer=options.sealer)
@@ -182,6 +200,7 @@ class SojournWorker:
                 call.run_tool,
                 ContextCompaction(logs=logs, tools=catalogue, model=router).compact_context,
                 TurnNotice(self._session_hooks).notify_turn,
+                mcp.list_mcp_tools,
                 Export(client).export_runs,
                 runs.check_deployment,
                 runs.pause_deployment,
@@ -222,7 +241,13 @@ class SojournWorker:
         await require_store(self._client)
         async with AsyncExitStack() as stack:
             self._station = await stack.enter_async_context(
-                open_station(self._client, self.options, preparations=self._preparations, harvests=self._harvests)
+                open_station(
+                    self._client,
+                    self.options,
+                    vaults=self._vaults,
+                    preparations=self._preparations,
+                    harvests=self._harvests,
+                )
             )
             for worker in self._workers(self._station):
                 await worker.__aenter__()
@@ -238,11 +263,15 @@ class SojournWorker:
         grace = self.options.graceful_shutdown.total_seconds()
         logger.info("worker draining; running work gets %g s", grace, extra=self._ids())
         try:
-            await self._serving.__aexit__(kind, error, trace)
+            await asyncio.gather(
+                self._serving.__aexit__(kind, error, trace), *([self._alone.close()] if self._alone else [])
+            )
         finally:
             # Threads of cancelled sync tools cannot be stopped; they must not hold the process.
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._hook_threads.shutdown(wait=False, cancel_futures=True)
+        if self._mcp is not None:
+            await self._mcp.close()
         await self._router.aclose()
         logger.info("worker stopped", extra=self._ids())
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from sojourn.types import (
     AgentCustomToolUse,
+    AgentMcpToolUse,
     AgentToolUse,
     ErrorDetail,
     EventId,
@@ -20,7 +21,7 @@ from sojourn.types import (
     UserMessage,
 )
 
-Call = AgentToolUse | AgentCustomToolUse
+Call = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse
 
 
 class Board:
@@ -69,7 +70,7 @@ class Board:
         match event:
             case UserMessage():
                 self._queued.add(event.id)
-            case AgentToolUse() | AgentCustomToolUse():
+            case AgentToolUse() | AgentCustomToolUse() | AgentMcpToolUse():
                 self._calls[event.id] = event
             case SessionErrorEvent():
                 self._error = event.error

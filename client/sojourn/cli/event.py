@@ -7,7 +7,7 @@ import typer
 from sojourn.cli.command import Cli, command
 from sojourn.cli.render import call_text, snippet
 from sojourn.cli.session import Id
-from sojourn.types import AgentCustomToolUse, AgentToolUse, EventId, InvalidRequestError
+from sojourn.types import AgentCustomToolUse, AgentMcpToolUse, AgentToolUse, EventId, InvalidRequestError
 
 
 def register(app: typer.Typer) -> None:
@@ -43,8 +43,10 @@ async def pending(cli: Cli, session: Id) -> None:
         actions = await runtime.pending_actions(session)
         wanted = {action.id for action in actions}
         log = await runtime.list_events(session) if wanted else []
-    calls: dict[EventId, AgentToolUse | AgentCustomToolUse] = {
-        event.id: event for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse) and event.id in wanted
+    calls: dict[EventId, AgentToolUse | AgentCustomToolUse | AgentMcpToolUse] = {
+        event.id: event
+        for event in log
+        if isinstance(event, AgentToolUse | AgentCustomToolUse | AgentMcpToolUse) and event.id in wanted
     }
     if cli.out.as_json:
         data = [{**action.model_dump(), "input": calls[action.id].input} for action in actions]

@@ -143,10 +143,10 @@ def _content(event: SessionEvent) -> str:
             return event.text + (" (cut short)" if event.incomplete else "")
         case AgentToolUse() | AgentCustomToolUse() | AgentMcpToolUse():
             return call_text(event.name, event.input)
-        case AgentToolResult():
+        case AgentToolResult() | AgentMcpToolResult():
             said = blocks_text(event.content)
             return said if event.outcome == "ok" else f"{event.outcome.replace('_', ' ')}: {said}"
-        case AgentMcpToolResult() | UserCustomToolResult() | UserToolResult():
+        case UserCustomToolResult() | UserToolResult():
             return ("error: " if event.is_error else "") + blocks_text(event.content)
         case UserToolConfirmation():
             reason = f": {event.deny_message}" if event.deny_message else ""

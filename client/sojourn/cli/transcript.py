@@ -6,6 +6,8 @@ from sojourn.cli.output import Output
 from sojourn.cli.render import blocks_text, call_text, printable, snippet
 from sojourn.types import (
     AgentCustomToolUse,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentMessage,
     AgentToolResult,
     AgentToolUse,
@@ -98,9 +100,9 @@ class Transcript:
                 if event.id in self._own and not self._echo:
                     return None
                 return Text.assemble(("you: ", "bold green"), printable(blocks_text(event.content)))
-            case AgentToolUse() | AgentCustomToolUse():
+            case AgentToolUse() | AgentCustomToolUse() | AgentMcpToolUse():
                 return Text.assemble(("  → ", "yellow"), snippet(call_text(event.name, event.input)))
-            case AgentToolResult():
+            case AgentToolResult() | AgentMcpToolResult():
                 return _result(event)
             case UserCustomToolResult() if not event.is_error:
                 return Text.assemble(("  ← ", "green"), snippet(blocks_text(event.content)))
@@ -118,7 +120,7 @@ def _reason(event: UserToolConfirmation) -> str:
     return f": {snippet(event.deny_message)}" if event.deny_message else ""
 
 
-def _result(event: AgentToolResult) -> Text:
+def _result(event: AgentToolResult | AgentMcpToolResult) -> Text:
     said = snippet(blocks_text(event.content))
     if event.outcome == "ok" and not event.is_error:
         return Text.assemble(("  ← ", "green"), said)

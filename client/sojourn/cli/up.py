@@ -14,6 +14,7 @@ from sojourn.cli.log import Format, Level, LogFormat
 from sojourn.cli.stop import signals
 from sojourn.cli.worker import (
     HookModules,
+    Mcp,
     Metrics,
     Sandbox,
     Scripts,
@@ -54,6 +55,7 @@ async def up(
     ] = None,
     tools: Tools = None,
     hooks: HookModules = None,
+    mcp: Mcp = None,
     scripts: Scripts = None,
     sandbox: Sandbox = "auto",
     workspaces: Workspaces = None,
@@ -65,9 +67,10 @@ async def up(
 
     Sessions are kept in the folder and go on at the next start. The gateway's development key is printed.
     """
-    from sojourn.worker import SojournWorker, WorkerOptions, embedded_server, open_telemetry
+    from sojourn.worker import McpOptions, SojournWorker, WorkerOptions, embedded_server, open_telemetry
 
     prepare(log_level, log_format)
+    reached = McpOptions.read(mcp or ())
     with claim(data), signals() as stop:
         server_port, web_port = free_port(port, "--port"), free_port(ui_port, "--ui-port")
         listener = _listener(cli, gateway_port) if gateway else None
@@ -86,7 +89,9 @@ async def up(
                     runtime=telemetry.runtime,
                 )
             )
-            options = WorkerOptions(sandbox=sandbox, workspaces=workspaces or data / "workspaces", sealer=sealer)
+            options = WorkerOptions(
+                sandbox=sandbox, workspaces=workspaces or data / "workspaces", mcp=reached, sealer=sealer
+            )
             worker = SojournWorker(
                 server.client, tools=tools or (), hooks=hooks or (), scripts=scripts_of(scripts), options=options
             )

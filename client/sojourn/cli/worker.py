@@ -32,6 +32,10 @@ HookModules = Annotated[
     list[str] | None,
     typer.Option("--hooks", metavar="MODULE", help="Module with @hook functions, found from here; repeat for more."),
 ]
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option("--mcp", metavar="NAME=COMMAND", help="A local MCP server that agents may use; repeat for more."),
+]
 Scripts = Annotated[
     str | None,
     typer.Option("--scripts", metavar="MODULE", help="Module with SCRIPTS: scripted models by name, for trying out."),
@@ -69,6 +73,7 @@ async def worker(
     cli: Cli,
     tools: Tools = None,
     hooks: HookModules = None,
+    mcp: Mcp = None,
     scripts: Scripts = None,
     log_level: Level = "info",
     log_format: Format = LogFormat.TEXT,
@@ -95,7 +100,7 @@ async def worker(
     work may finish, what does not is attempted by another worker or reported as lost. A second signal ends it at once.
     OTEL_EXPORTER_OTLP_ENDPOINT and its like send traces and metrics.
     """
-    from sojourn.worker import SojournWorker, WorkerOptions, open_telemetry
+    from sojourn.worker import McpOptions, SojournWorker, WorkerOptions, open_telemetry
 
     prepare(log_level, log_format)
     options = WorkerOptions(
@@ -104,6 +109,7 @@ async def worker(
         deployment=_versioned(deployment, build_id, versioning),
         sandbox=sandbox,
         workspaces=workspaces,
+        mcp=McpOptions.read(mcp or ()),
     )
     with signals(at_most=timedelta(seconds=drain) + LAST_WORDS) as stop:
         async with (

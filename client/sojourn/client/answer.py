@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sojourn.types.error import InvalidRequestError, ToolCallNotFoundError, ToolCallSettledError
 from sojourn.types.event import (
+    AgentMcpToolResult,
     AgentToolResult,
     ModelRequestEnd,
     Remember,
@@ -18,6 +19,7 @@ from sojourn.types.event import (
 from sojourn.types.history import cursor_at
 from sojourn.types.id import AgentId, EventId, SessionId
 from sojourn.types.log import LogCursor, digest
+from sojourn.types.mcp import ELICITATION, McpOutcome
 from sojourn.types.record import (
     CallModelInput,
     CallModelResult,
@@ -117,8 +119,12 @@ class OpenCalls:
             case UserEvents():
                 for event in self._cursor.accept(record):
                     self._hear(event)
-            case RunToolResult():
+            case RunToolResult() if record.is_final:
                 self._settle(record.tool_use_id)
+            case RunToolResult(mcp=McpOutcome(questions=questions)):
+                self._calls |= {
+                    each.id: _Call(ELICITATION, custom=True, remote=False, asks=False) for each in questions
+                }
             case RunToolInput():
                 self._approve(record.tool_use_id)
             case _:
@@ -200,7 +206,7 @@ class OpenCalls:
 
     def _take(self, event: SaidEvent) -> None:
         match event:
-            case AgentToolResult():
+            case AgentToolResult() | AgentMcpToolResult():
                 self._settle(event.tool_use_id)
             case ModelRequestEnd():
                 # The workflow itself says it of a call that failed; the next may come, or the turn end.

@@ -23,6 +23,7 @@ from sojourn.types.id import AgentId, EventId
 from sojourn.types.name import (
     AGENT_ATTRIBUTE,
     CALL_MODEL_ACTIVITY,
+    LIST_MCP_TOOLS_ACTIVITY,
     NO_STOP_REASON,
     STATUS_ATTRIBUTE,
     STOP_REASON_ATTRIBUTE,
@@ -214,8 +215,20 @@ def _paused(now: Situation) -> Iterator[Reason]:
 
 
 def _activities(now: Situation) -> Iterator[Reason]:
+    tell = {CALL_MODEL_ACTIVITY: _model, LIST_MCP_TOOLS_ACTIVITY: _listing}
     for each in now.described.pending_activities:
-        yield _model(now, each) if each.activity_type.name == CALL_MODEL_ACTIVITY else _tool(now, each)
+        yield tell.get(each.activity_type.name, _tool)(now, each)
+
+
+def _listing(now: Situation, activity: PendingActivityInfo) -> Reason:
+    return Reason(
+        type="tool_call",
+        text=f"its MCP servers are asked for their tools, {_course(now, activity)}{_failure(activity)}",
+        action=f"wait, or end the turn: sojourn sessions interrupt {now.located.id}",
+        since=_began(activity),
+        attempt=activity.attempt,
+        worker=activity.last_worker_identity or None,
+    )
 
 
 def _model(now: Situation, activity: PendingActivityInfo) -> Reason:

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from sojourn.types.content import TextBlock
-from sojourn.types.event import AgentMessage, AgentThinking, AgentToolResult, SessionEvent
+from sojourn.types.event import AgentMcpToolResult, AgentMessage, AgentThinking, AgentToolResult, SessionEvent
 from sojourn.types.id import EventId
 from sojourn.types.name import CALL_MODEL_ACTIVITY, RUN_TOOL_ACTIVITY
 from sojourn.types.preview import (
@@ -126,7 +126,7 @@ class PreviewCursor:
             case AgentMessage() | AgentThinking():
                 self._done.add(event.id)
                 self._sent.pop(event.id, None)
-            case AgentToolResult():
+            case AgentToolResult() | AgentMcpToolResult():
                 self._done.add(event.tool_use_id)
                 self._progress.pop(event.tool_use_id, None)
 

@@ -37,9 +37,10 @@ from sojourn.types.event import (
 from sojourn.types.history import RunDecoder
 from sojourn.types.id import EventId
 from sojourn.types.log import LogCursor
+from sojourn.types.mcp import ELICITATION, McpOutcome
 from sojourn.types.name import ACCOUNT_MEMO, CALL_MODEL_ACTIVITY, RUN_TOOL_ACTIVITY
 from sojourn.types.preview import ModelPreview, ToolPreview
-from sojourn.types.record import CallModelInput, CallModelResult, Record
+from sojourn.types.record import CallModelInput, CallModelResult, Record, RunToolResult
 from sojourn.types.session import PendingAction, SessionInput
 from sojourn.types.session_error import ErrorDetail
 
@@ -207,6 +208,8 @@ class _Teller:
             case CallModelResult():
                 self.story.error = None
                 self.story.calls = {call.id: Asked(call.name, call.input, at, call.timeout) for call in record.calls}
+            case RunToolResult(mcp=McpOutcome(questions=questions)):
+                self.story.calls |= {each.id: Asked(ELICITATION, each.input, at, None) for each in questions}
             case _:
                 pass
 

@@ -15,6 +15,8 @@ from sojourn.client.poll import LONGEST_PAUSE, SHORT_POLL, PollBudget
 from sojourn.client.preview import PreviewWatch
 from sojourn.types.chain import TRANSIENT, ChainReader
 from sojourn.types.event import (
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentToolResult,
     AgentToolUse,
     ModelRequestEnd,
@@ -249,12 +251,12 @@ class SessionTail:
                     self._queue.pop(event.user_event_id, None)
             case SessionIdle():
                 self._running, self._answered, self._parked = False, False, _awaited(event.stop_reason)
-            case ModelRequestStart() | AgentToolUse():
+            case ModelRequestStart() | AgentToolUse() | AgentMcpToolUse():
                 self._in_flight.add(event.id)
             case ModelRequestEnd():
                 self._in_flight.discard(event.model_request_start_id)
                 self.previews.clear()
-            case AgentToolResult():
+            case AgentToolResult() | AgentMcpToolResult():
                 self._in_flight.discard(event.tool_use_id)
         # An idle session runs nothing: what is still open waits for its client.
         self.previews.expect(self._running and bool(self._in_flight))

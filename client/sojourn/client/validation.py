@@ -11,7 +11,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from sojourn.types.account import Budget
-from sojourn.types.agent import AgentDefinition, CodeExecutionTool, McpToolset
+from sojourn.types.agent import AgentDefinition, CodeExecutionTool
 from sojourn.types.content import TextBlock
 from sojourn.types.environment import SandboxConfig, SelfHostedConfig
 from sojourn.types.error import InvalidRequestError, PayloadTooLargeError
@@ -129,8 +129,10 @@ def check_definition(definition: AgentDefinition) -> None:
     Raises:
         InvalidRequestError: Names the field.
     """
-    if definition.mcp_servers or any(isinstance(tool, McpToolset) for tool in definition.tools):
-        raise InvalidRequestError("mcp_servers: not supported yet; leave them out", param="mcp_servers")
+    for place, server in enumerate(definition.mcp_servers):
+        if server.type == "url" and not re.match(r"https?://[^\s/]", server.url):
+            field = f"mcp_servers.{place}.url"
+            raise InvalidRequestError(f"{field}: {server.url!r} is no http or https URL", param=field)
     if definition.skills:
         raise InvalidRequestError("skills: not supported yet; leave them out", param="skills")
 

@@ -25,6 +25,8 @@ ERROR_TYPES = frozenset(
         "repository_not_found_error",
         "repository_checkout_error",
         "repository_clone_error",
+        "mcp_connection_failed_error",
+        "mcp_authentication_failed_error",
     }
 )
 """Those of the contract that a session of ours can have."""
@@ -173,6 +175,7 @@ def _error(error: ErrorDetail) -> wire.ErrorDetail:
         type=error.type if error.type in ERROR_TYPES else "unknown_error",
         message=error.message,
         retry_status=wire.RetryStatus(type=error.retry_status.type),
+        mcp_server_name=error.mcp_server_name,
         event_ids=error.event_ids,
         repository_url=error.repository_url,
     )

@@ -154,7 +154,7 @@ def block(**fields: Any) -> list[dict[str, Any]]:
         (block(type="text", text="x", odd=1), "events.1.content.0.odd"),
         (block(type="redacted"), "events.1.content.0.type"),
         (block(type="search_result", source="s", title="t", content=[]), "events.1.content.0.type"),
-        (block(type="image", source={"type": "file", "file_id": "f"}), "events.1.content.0.source.type"),
+        (block(type="image", source={"type": "file", "file_id": "f"}), "events.1.content.0.source.file_id"),
         (
             block(type="image", source={"type": "base64", "media_type": "image/png", "data": "!"}),
             "events.1.content.0.source.data",

@@ -85,8 +85,8 @@ _events: st.SearchStrategy[Event] = st.one_of(
 logs = st.lists(_events, max_size=25).map(lambda events: numbered(*events))
 
 
-def _error(kind: str, ids: Sequence[EventId] = ()) -> ErrorDetail:
-    return ErrorDetail(type=kind, message="no", retry_status=RETRY, event_ids=tuple(ids))
+def _error(kind: str, ids: Sequence[EventId] = (), *, server: str | None = None) -> ErrorDetail:
+    return ErrorDetail(type=kind, message="no", retry_status=RETRY, event_ids=tuple(ids), mcp_server_name=server)
 
 
 def numbered(*events: Event) -> list[SessionEvent]:
@@ -367,7 +367,7 @@ _ALL: list[Event] = [
     SessionUpdated(title="", metadata={}, agent_version=3, budget=Budget(max_list_cost_cents=5)),
     SessionUpdated(budget_removed=True),
     SessionUsage(usage=Usage(), turn=Usage()),
-    *(SessionErrorEvent(error=_error(kind)) for kind in sorted(ERROR_TYPES)),
+    *(SessionErrorEvent(error=_error(kind, server="docs" if "mcp" in kind else None)) for kind in sorted(ERROR_TYPES)),
     ModelRequestStart(),
     ModelRequestEnd(model_request_start_id=EventId("sevt_s"), is_error=True),
 ]

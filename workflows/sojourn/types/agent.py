@@ -42,7 +42,8 @@ class CustomTool(Wire):
 class ToolOptions(Wire):
     """Settings of one tool of a set."""
 
-    name: Annotated[ToolName | None, Omitted] = None
+    name: Annotated[str | None, Omitted, Field(min_length=1, max_length=255)] = None
+    """Of a tool of an MCP server, what the server calls it."""
     enabled: bool | None = None
     permission: Annotated[Permission | None, Omitted] = None
     allowed_domains: Annotated[tuple[Domain, ...], Field(max_length=MAX_DOMAINS), Omitted] = ()
@@ -102,11 +103,20 @@ def _tool(value: Any) -> Any:
 
 
 class McpServer(Wire):
-    """An MCP server by URL."""
+    """An MCP server: by URL, or by the name under which the operator of a worker has set up a local program."""
 
-    type: Literal["url"] = "url"
+    type: Literal["url", "stdio"] = "url"
     name: str = Field(min_length=1, max_length=255)
-    url: str = Field(min_length=1, max_length=2048)
+    url: Annotated[str, Omitted, Field(max_length=2048)] = ""
+    """Empty for a local program: which one runs is the operator's word, never that of a definition."""
+
+    @model_validator(mode="after")
+    def _either(self) -> "McpServer":
+        if self.type == "url" and not self.url:
+            raise ValueError("an MCP server needs its url")
+        if self.type == "stdio" and self.url:
+            raise ValueError("a stdio MCP server has no url; it is set up on the worker, by its name")
+        return self
 
 
 class Skill(Wire):

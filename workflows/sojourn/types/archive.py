@@ -19,6 +19,7 @@ from temporalio.client import Client
 
 from sojourn.types.error import CheckpointError
 from sojourn.types.history import RunDecoder, Stored, cursor_at
+from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult
 from sojourn.types.payload import checkpoint_folder, session_folder, store_of
 from sojourn.types.record import (
     CallModelInput,
@@ -84,6 +85,8 @@ _AnyLine = Annotated[
     | _Line[Literal["tool_result"], RunToolResult]
     | _Line[Literal["compact_input"], CompactContextInput]
     | _Line[Literal["compact_result"], CompactContextResult]
+    | _Line[Literal["mcp_input"], ListMcpToolsInput]
+    | _Line[Literal["mcp_result"], ListMcpToolsResult]
     | _Line[Literal["said"], Said],
     Field(discriminator="kind"),
 ]
@@ -96,6 +99,8 @@ _KINDS: dict[type[Record], str] = {
     RunToolResult: "tool_result",
     CompactContextInput: "compact_input",
     CompactContextResult: "compact_result",
+    ListMcpToolsInput: "mcp_input",
+    ListMcpToolsResult: "mcp_result",
     Said: "said",
 }
 

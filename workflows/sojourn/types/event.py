@@ -179,6 +179,22 @@ class AgentMcpToolResult(Event):
     mcp_tool_use_id: EventId
     content: tuple[ContentBlock, ...] = ()
     is_error: Annotated[bool, Omitted] = False
+    outcome: ToolOutcome = "ok"
+    """As that of `AgentToolResult`."""
+
+    @property
+    def tool_use_id(self) -> EventId:
+        """The call, by the name that it has in other results."""
+        return self.mcp_tool_use_id
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined by newlines."""
+        return text_of(self.content)
+
+
+ToolResultEvent = AgentToolResult | AgentMcpToolResult
+"""The one result of a call that a worker or an MCP server runs."""
 
 
 class ContextCompacted(Event):
@@ -297,6 +313,7 @@ _SAID = (
     SessionUsage,
     SessionErrorEvent,
     AgentToolResult,
+    AgentMcpToolResult,
     ModelRequestEnd,
     ContextCompacted,
 )
@@ -319,6 +336,7 @@ _KnownSaid = Annotated[
     | SessionUsage
     | SessionErrorEvent
     | AgentToolResult
+    | AgentMcpToolResult
     | ModelRequestEnd
     | ContextCompacted,
     Field(discriminator="type"),

@@ -11,9 +11,11 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from sojourn.types.log import LogCursor
+from sojourn.types.mcp import ListMcpToolsInput, ListMcpToolsResult
 from sojourn.types.name import (
     CALL_MODEL_ACTIVITY,
     COMPACT_CONTEXT_ACTIVITY,
+    LIST_MCP_TOOLS_ACTIVITY,
     LOG_MEMO,
     RUN_TOOL_ACTIVITY,
     USER_EVENTS_SIGNAL,
@@ -39,11 +41,13 @@ _INPUTS: dict[str, type[ActivityInput]] = {
     CALL_MODEL_ACTIVITY: CallModelInput,
     RUN_TOOL_ACTIVITY: RunToolInput,
     COMPACT_CONTEXT_ACTIVITY: CompactContextInput,
+    LIST_MCP_TOOLS_ACTIVITY: ListMcpToolsInput,
 }
 _RESULTS: dict[str, type[ActivityResult]] = {
     CALL_MODEL_ACTIVITY: CallModelResult,
     RUN_TOOL_ACTIVITY: RunToolResult,
     COMPACT_CONTEXT_ACTIVITY: CompactContextResult,
+    LIST_MCP_TOOLS_ACTIVITY: ListMcpToolsResult,
 }
 
 

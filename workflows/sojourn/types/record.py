@@ -15,6 +15,8 @@ from sojourn.types.builtin import Place
 from sojourn.types.content import ContentBlock, MessageBlock, TextBlock
 from sojourn.types.event import (
     AgentCustomToolUse,
+    AgentMcpToolResult,
+    AgentMcpToolUse,
     AgentMessage,
     AgentThinking,
     AgentToolResult,
@@ -28,6 +30,7 @@ from sojourn.types.event import (
     UserEvent,
 )
 from sojourn.types.id import AgentId, EventId, SessionId
+from sojourn.types.mcp import ELICITATION, ListMcpToolsInput, ListMcpToolsResult, McpOutcome
 from sojourn.types.permission import Permission
 from sojourn.types.session import Owner, ToolKind
 from sojourn.types.usage import Usage
@@ -67,6 +70,10 @@ class ToolCallPart(Wire):
     permission: Permission
     place: Annotated[Place | None, Omitted] = None
     """Where it runs; ``None`` is any worker, or the client that runs custom tools."""
+    mcp_server_name: Annotated[str, Omitted] = ""
+    """The server whose tool it is; empty for any other."""
+    mcp_tool_name: Annotated[str, Omitted] = ""
+    """What that server calls it; ``name`` is made so that providers take it."""
     idempotent: Annotated[bool, Omitted] = False
     timeout: Annotated[timedelta | None, Omitted] = None
     """Longest run of a function tool, or wait for a custom one; ``None`` takes the agent's limit."""
@@ -96,6 +103,8 @@ class CallModelInput(Wire):
     """Whether the session skips permissions at this step."""
     compacted: Annotated[bool, Omitted] = False
     """The conversation has been compacted since the last answer, so only the log tells what it is now."""
+    listed: Annotated[bool, Omitted] = False
+    """MCP servers have been asked for their tools since the last answer, so only the log tells what there is now."""
     said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
     """What the workflow said in the same task; rides here to save a history event."""
 
@@ -163,6 +172,14 @@ class CallModelResult(Wire):
                 return AgentThinking(id=part.id)
             case ToolCallPart(kind="custom"):
                 return AgentCustomToolUse(id=part.id, name=part.name, input=part.input)
+            case ToolCallPart(kind="mcp"):
+                return AgentMcpToolUse(
+                    id=part.id,
+                    mcp_server_name=part.mcp_server_name,
+                    name=part.mcp_tool_name,
+                    input=part.input,
+                    evaluated_permission=part.permission,
+                )
             case ToolCallPart():
                 return AgentToolUse(id=part.id, name=part.name, input=part.input, evaluated_permission=part.permission)
 
@@ -176,6 +193,12 @@ class RunToolInput(Wire):
     """Which opening of the session's workspace the call is for; 0 if it needs none."""
     notice: Annotated[str, Omitted] = ""
     """What the model is to know before the result, such as that the workspace is not what it was."""
+    mcp: Annotated[bool, Omitted] = False
+    """Whether it is the tool of an MCP server."""
+    answered: Annotated[tuple[EventId, ...], Omitted] = ()
+    """Questions of the MCP server that a client has answered meanwhile: the call goes on."""
+    withdrawn: Annotated[tuple[EventId, ...], Omitted] = ()
+    """Questions of it that nobody has answered in time: the call goes on."""
     said: Annotated[tuple[SaidEvent, ...], Omitted] = ()
 
     def events(self) -> Iterator[SessionEvent]:
@@ -191,15 +214,33 @@ class RunToolResult(Wire):
     outcome: ToolOutcome = "ok"
     warnings: Annotated[tuple[Warned, ...], Omitted] = ()
     """Hooks that failed."""
+    mcp: Annotated[McpOutcome | None, Omitted] = None
+    """``None`` for any call but one to an MCP server."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the call is over; else an MCP server waits for answers."""
+        return self.mcp is None or not self.mcp.questions
 
     def events(self) -> Iterator[SessionEvent]:
-        """The result."""
-        yield AgentToolResult(
-            tool_use_id=self.tool_use_id,
-            content=self.content,
-            is_error=self.outcome != "ok",
-            outcome=self.outcome,
-        )
+        """The result, or the questions that come before it."""
+        if self.mcp is None:
+            yield AgentToolResult(
+                tool_use_id=self.tool_use_id,
+                content=self.content,
+                is_error=self.outcome != "ok",
+                outcome=self.outcome,
+            )
+        elif self.is_final:
+            yield AgentMcpToolResult(
+                mcp_tool_use_id=self.tool_use_id,
+                content=self.content,
+                is_error=self.outcome != "ok",
+                outcome=self.outcome,
+            )
+        else:
+            for question in self.mcp.questions:
+                yield AgentCustomToolUse(id=question.id, name=ELICITATION, input=question.input)
 
 
 class NotifyTurnInput(Wire):
@@ -276,7 +317,7 @@ class Said(Wire):
         return self.said
 
 
-ActivityInput = CallModelInput | RunToolInput | CompactContextInput
-ActivityResult = CallModelResult | RunToolResult | CompactContextResult
+ActivityInput = CallModelInput | RunToolInput | CompactContextInput | ListMcpToolsInput
+ActivityResult = CallModelResult | RunToolResult | CompactContextResult | ListMcpToolsResult
 
 Record = UserEvents | ActivityInput | ActivityResult | Said

@@ -11,6 +11,7 @@ from sojourn.types.agent import AgentVersion
 from sojourn.types.builtin import Place
 from sojourn.types.environment import SandboxConfig
 from sojourn.types.id import AgentId, DeploymentId, EnvironmentId, EventId, SessionId, VaultId, WorkId
+from sojourn.types.mcp_state import McpState
 from sojourn.types.permission import Permission, PermissionPolicy
 from sojourn.types.resource import Resource
 from sojourn.types.usage import Usage
@@ -127,6 +128,13 @@ class CallState(Wire):
     """When the wait for a custom tool's result began; its timeout counts from here."""
     approved: bool = False
     settled: bool = False
+    mcp_server_name: Annotated[str, Omitted] = ""
+    asked_by: Annotated[EventId, Omitted] = EventId("")
+    """The call whose MCP server asks this question; empty for a call of the model."""
+    queue: Annotated[str, Omitted] = ""
+    """Task queue of the worker that can answer the question."""
+    answered: Annotated[bool, Omitted] = False
+    """Of a settled question: by the client, not by the end of its time."""
 
     @property
     def waits_for_client(self) -> bool:
@@ -175,6 +183,8 @@ class SessionState(Wire):
     """The work item of a self-hosted environment that is in the queue or with a worker."""
     workspace: Annotated[WorkspaceState | None, Omitted] = None
     """``None`` while no tool has needed one."""
+    mcp: Annotated[McpState | None, Omitted] = None
+    """``None`` while no MCP server has been asked for its tools."""
 
 
 class RollOver(Wire):

@@ -25,6 +25,8 @@ class ErrorDetail(Wire):
     retry_status: RetryStatus
     error_class: Annotated[str | None, Omitted] = None
     """Name of the class in `sojourn.types` that a waiting caller gets."""
+    mcp_server_name: Annotated[str | None, Omitted] = None
+    """The MCP server that the error is about."""
     event_ids: Annotated[tuple[EventId, ...], Omitted] = ()
     """Messages that were refused because too many wait: they stay in the log and get no turn."""
     repository_url: Annotated[str | None, Omitted] = None

@@ -8,13 +8,30 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, TimeoutType
 
-from sojourn.workflows.option import HEARTBEAT_TIMEOUT, MODEL_RETRY, ONCE, REPEATED_TOOL
+from sojourn.workflows.option import (
+    ABANDON_TIMEOUT,
+    HEARTBEAT_TIMEOUT,
+    LIST_TOOLS,
+    LIST_TOOLS_TIMEOUT,
+    MODEL_RETRY,
+    ONCE,
+    REPEATED_TOOL,
+)
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.error import StoreUnavailableError
     from sojourn.types.event import ToolOutcome
     from sojourn.types.failure import ModelFailure
-    from sojourn.types.name import CALL_MODEL_ACTIVITY, COMPACT_CONTEXT_ACTIVITY, MODEL_ERROR, RUN_TOOL_ACTIVITY
+    from sojourn.types.id import EventId
+    from sojourn.types.mcp import AbandonMcpCallInput, ListMcpToolsInput, ListMcpToolsResult
+    from sojourn.types.name import (
+        ABANDON_MCP_CALL_ACTIVITY,
+        CALL_MODEL_ACTIVITY,
+        COMPACT_CONTEXT_ACTIVITY,
+        LIST_MCP_TOOLS_ACTIVITY,
+        MODEL_ERROR,
+        RUN_TOOL_ACTIVITY,
+    )
     from sojourn.types.record import (
         TOOL_GRACE,
         CallModelInput,
@@ -58,6 +75,35 @@ def start_run_tool(
     retry = REPEATED_TOOL if idempotent else ONCE
     id, limit = record.tool_use_id, timeout + TOOL_GRACE
     return _start(RUN_TOOL_ACTIVITY, record, RunToolResult, id, limit, retry, summary, host)
+
+
+def start_list_mcp_tools(record: ListMcpToolsInput, *, summary: str) -> workflow.ActivityHandle[ListMcpToolsResult]:
+    """Schedule one listing of the tools of MCP servers."""
+    return workflow.start_activity(
+        LIST_MCP_TOOLS_ACTIVITY,
+        record,
+        result_type=ListMcpToolsResult,
+        activity_id=record.id,
+        start_to_close_timeout=LIST_TOOLS_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=LIST_TOOLS,
+        # A result that comes after the cancellation is in history and must be counted.
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        summary=summary,
+    )
+
+
+def start_abandon_mcp_call(tool_use_id: EventId, *, queue: str) -> workflow.ActivityHandle[None]:
+    """Schedule the end of a call that waits on a worker for answers to its server's questions."""
+    return workflow.start_activity(
+        ABANDON_MCP_CALL_ACTIVITY,
+        AbandonMcpCallInput(tool_use_id=tool_use_id),
+        result_type=type(None),
+        task_queue=queue,
+        schedule_to_close_timeout=ABANDON_TIMEOUT,
+        retry_policy=ONCE,
+        summary="withdraw a question",
+    )
 
 
 def _start(

@@ -6,8 +6,17 @@ from datetime import datetime, timedelta
 
 from sojourn.types.builtin import Place
 from sojourn.types.content import TextBlock
-from sojourn.types.event import AgentToolResult, ToolOutcome, UserCustomToolResult, UserToolConfirmation, UserToolResult
+from sojourn.types.event import (
+    AgentMcpToolResult,
+    AgentToolResult,
+    ToolOutcome,
+    ToolResultEvent,
+    UserCustomToolResult,
+    UserToolConfirmation,
+    UserToolResult,
+)
 from sojourn.types.id import EventId
+from sojourn.types.mcp import ELICITATION, McpOutcome
 from sojourn.types.record import ToolCallPart
 from sojourn.types.session import CallState, PendingKind
 
@@ -39,6 +48,13 @@ class Call:
     place: Place | None = None
     refusal: str = ""
     """What the model is told if it does not run; not carried, because such a call is settled at once."""
+    mcp_server_name: str = ""
+    asked_by: EventId | None = None
+    """The call whose MCP server asks this question; ``None`` for a call of the model."""
+    queue: str = ""
+    """Task queue of the worker that can answer the question."""
+    answered: bool = False
+    """Of a settled question: by the client, not by the end of its time."""
 
     @property
     def waits(self) -> bool:
@@ -62,10 +78,21 @@ class Call:
         """Whether it may run and has not been started."""
         return not (self.settled or self.started or self.waits)
 
-    def result(self, outcome: ToolOutcome, words: str | None = None) -> AgentToolResult:
+    def result(self, outcome: ToolOutcome, words: str | None = None) -> ToolResultEvent:
         """The result that the workflow itself gives the call."""
-        text = TextBlock(text=words or _WORDS[outcome])
-        return AgentToolResult(tool_use_id=self.id, content=(text,), is_error=outcome != "ok", outcome=outcome)
+        content, is_error = (TextBlock(text=words or _WORDS[outcome]),), outcome != "ok"
+        if self.kind == "mcp":
+            return AgentMcpToolResult(mcp_tool_use_id=self.id, content=content, is_error=is_error, outcome=outcome)
+        return AgentToolResult(tool_use_id=self.id, content=content, is_error=is_error, outcome=outcome)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a call to an MCP server goes on after questions of the server."""
+
+    queue: str
+    answered: tuple[EventId, ...]
+    withdrawn: tuple[EventId, ...]
 
 
 class Calls:
@@ -89,6 +116,7 @@ class Calls:
                 title=_title(part),
                 place=part.place,
                 refusal=part.refusal,
+                mcp_server_name=part.mcp_server_name,
             )
             for part in parts
         )
@@ -109,6 +137,10 @@ class Calls:
                 settled=state.settled,
                 title=state.name,
                 place=state.place,
+                mcp_server_name=state.mcp_server_name,
+                asked_by=state.asked_by or None,
+                queue=state.queue,
+                answered=state.answered,
             )
             for state in states
         )
@@ -128,6 +160,10 @@ class Calls:
                     "approved": call.approved,
                     "settled": call.settled,
                     "place": call.place,
+                    "mcp_server_name": call.mcp_server_name,
+                    "asked_by": call.asked_by or "",
+                    "queue": call.queue,
+                    "answered": call.answered,
                 }
             )
             for call in self._calls.values()
@@ -146,7 +182,43 @@ class Calls:
     @property
     def ready(self) -> list[Call]:
         """Those that may run and have not been started."""
-        return [call for call in self._calls.values() if call.ready]
+        held = {call.asked_by for call in self._calls.values() if call.asked_by and not call.settled}
+        return [call for call in self._calls.values() if call.ready and call.id not in held]
+
+    @property
+    def asking(self) -> dict[EventId, str]:
+        """The calls whose servers wait for answers, each with the task queue of its worker."""
+        return {call.asked_by: call.queue for call in self._calls.values() if call.asked_by}
+
+    def ask(self, call: Call, outcome: McpOutcome, *, at: datetime) -> None:
+        """A call's server wants answers: it goes on when all of them have come."""
+        call.started = False
+        for question in outcome.questions:
+            self._calls[question.id] = Call(
+                id=question.id,
+                name=ELICITATION,
+                kind="custom",
+                permission="allow",
+                idempotent=False,
+                timeout=None,
+                asked_at=at,
+                title=f"{ELICITATION}({question.mcp_server_name})",
+                asked_by=call.id,
+                queue=outcome.queue,
+            )
+
+    def resume(self, call: Call) -> Resumption | None:
+        """How a call goes on whose server's questions are settled, which are forgotten; ``None`` if it only begins."""
+        questions = [each for each in self._calls.values() if each.asked_by == call.id]
+        for each in questions:
+            del self._calls[each.id]
+        if not questions:
+            return None
+        return Resumption(
+            questions[0].queue,
+            answered=tuple(each.id for each in questions if each.answered),
+            withdrawn=tuple(each.id for each in questions if not each.answered),
+        )
 
     def confirm(self, event: UserToolConfirmation) -> Call | None:
         """Take the answer to an ``ask``. The first answer counts; one for anything else changes nothing.
@@ -176,7 +248,7 @@ class Calls:
             fits = call is not None and call.kind == "custom"
         if call is None or call.settled or not fits:
             return None
-        call.settled = True
+        call.settled = call.answered = True
         return call
 
     def deadline(self, default: timedelta | None) -> datetime | None:

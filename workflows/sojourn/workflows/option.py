@@ -23,6 +23,16 @@ Minutes of crashing workers are outlasted; a call that itself brings down every 
 ONCE = RetryPolicy(maximum_attempts=1)
 """Any other tool is attempted once; a lost attempt becomes the result "outcome unknown"."""
 
+LIST_TOOLS_TIMEOUT = timedelta(seconds=60)
+"""Of one attempt, which asks all servers at the same time; the worker itself gives up on one after less."""
+
+LIST_TOOLS = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5), maximum_attempts=5
+)
+"""For lost workers only: what a server answers is a result."""
+
+ABANDON_TIMEOUT = timedelta(seconds=20)
+
 OPEN_WORKSPACE_TIMEOUT = timedelta(minutes=15)
 """Of one attempt. It may restore gigabytes, clone repositories and install packages."""
 

@@ -18,6 +18,7 @@ from sojourn.workflows.export import Exporter, start_final_export
 from sojourn.workflows.failure import TurnFailedError, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.mcp import McpServers
 from sojourn.workflows.notice import Notices
 from sojourn.workflows.refusal import refuse
 from sojourn.workflows.resource import Resources
@@ -122,6 +123,7 @@ class SessionWorkflow:
         self._board = StatusBoard(state.status, state.stop_reason, paused=state.paused, on_change=self._moved)
         self._resources = Resources(input.resources)
         self._workspace = Workspace(state.workspace, self._journal, self._resources)
+        self._mcp = McpServers(state.mcp, input.agent.definition, self._journal)
         self._skip_permissions = input.skip_permissions
         self._notices = Notices()
         self._exporter = Exporter(self._display.touch)
@@ -191,6 +193,7 @@ class SessionWorkflow:
             watch=self._watch,
             workspace=self._workspace,
             skips=lambda: self._skip_permissions,
+            mcp=self._mcp,
             title=f"turn {self._turns}" + (f": {snippet(self._heard)}" if self._heard else ""),
         )
 
@@ -343,6 +346,8 @@ class SessionWorkflow:
             account=self._shown_account(),
             work=self._work.live,
             workspace=self._workspace.state,
+            # The servers of another agent are asked anew, whatever they are called.
+            mcp=None if self._agent_changed else self._mcp.state,
         )
 
     def _show_agent_version(self) -> None:

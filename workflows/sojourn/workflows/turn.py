@@ -22,10 +22,11 @@ from sojourn.workflows.activity import (
 )
 from sojourn.workflows.backoff import retry_delay
 from sojourn.workflows.board import StatusBoard
-from sojourn.workflows.call import Call, Calls
+from sojourn.workflows.call import Call, Calls, Resumption
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
+from sojourn.workflows.mcp import McpServers
 from sojourn.workflows.notice import warning
 from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
 from sojourn.workflows.workspace import Workspace, is_lost, refusal_of
@@ -33,12 +34,12 @@ from sojourn.workflows.workspace import Workspace, is_lost, refusal_of
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
     from sojourn.types.event import (
-        AgentToolResult,
         ModelRequestEnd,
         SessionIdle,
         SessionRescheduled,
         SessionRunning,
         SessionUsage,
+        ToolResultEvent,
         UserCustomToolResult,
         UserToolConfirmation,
         UserToolResult,
@@ -72,6 +73,8 @@ Answer = UserToolConfirmation | UserCustomToolResult | UserToolResult
 _MOVES = 3
 """How often a call may find its workspace gone before it is given up."""
 
+_UNANSWERED = "The MCP server asked a question, and the worker that was connected to it is gone. The call was given up."
+
 
 class Turn:
     """One turn of a session, from its message to its stop reason."""
@@ -90,6 +93,7 @@ class Turn:
         watch: Watch,
         workspace: Workspace,
         skips: Callable[[], bool],
+        mcp: McpServers,
         title: str,
     ) -> None:
         self._limits = agent.limits
@@ -103,6 +107,9 @@ class Turn:
         self._watch = watch
         self._workspace = workspace
         self._skips = skips
+        self._mcp = mcp
+        self._servers_asked = state.steps > 0
+        self._listed = False
         self._title = title
         self._notify = state.notify
         self._steps = state.steps
@@ -191,6 +198,8 @@ class Turn:
                 return None
             if self._interrupted:
                 return EndTurn()
+            if await self._listed_tools():
+                continue
             # Sessions that began before there was compaction, and have got past this place, go on without.
             if self._compact_due and workflow.patched("compaction"):
                 await self._compact()
@@ -201,6 +210,14 @@ class Turn:
                 return EndTurn()
             if not result.calls:
                 return _stop_reason(result)
+
+    async def _listed_tools(self) -> bool:
+        """Have the tools of MCP servers listed if that is due. True if so: much may have happened meanwhile."""
+        due = self._mcp.due(turn_begins=not self._servers_asked)
+        self._servers_asked = True
+        if due and await self._mcp.list_tools(due, self._tracked):
+            self._listed = True
+        return bool(due)
 
     async def _may_step(self) -> bool:
         """Wait while paused. False when the run should give way to the next first."""
@@ -302,6 +319,7 @@ class Turn:
             attempt=attempt,
             skip_permissions=self._skips(),
             compacted=self._compacted,
+            listed=self._listed,
             said=self._journal.take(),
         )
         self._journal.count(record)
@@ -319,6 +337,7 @@ class Turn:
         self._usage += result.usage
         self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = False, result.compact and not self._compact_failed
+        self._listed = False
         self._calls = Calls.asked(result.calls, at=workflow.now())
         early, self._early = self._early, []
         for event in early:
@@ -449,6 +468,8 @@ class Turn:
         try:
             if call.place == "workspace":
                 await self._run_in_workspace(call)
+            elif (resumption := self._calls.resume(call)) is not None:
+                await self._go_on(call, resumption)
             else:
                 await self._run_at(call)
         except ActivityError as error:
@@ -476,17 +497,39 @@ class Turn:
                 self._workspace.lost(generation)
         self._settle(call, call.result("error", "The tool did not run: no worker could keep the workspace."))
 
-    async def _run_at(self, call: Call, host: Host | None = None, generation: int = 0) -> None:
+    async def _go_on(self, call: Call, resumption: Resumption) -> None:
+        """Go on with a call whose MCP server has asked questions, on the worker that is connected to the server."""
+        try:
+            await self._run_at(call, Host(resumption.queue, self._limits.workspace_timeout), resumption=resumption)
+        except ActivityError as error:
+            if not is_lost(error) or self._interrupted:
+                raise
+            self._settle(call, call.result("error", _UNANSWERED))
+
+    async def _run_at(
+        self, call: Call, host: Host | None = None, generation: int = 0, resumption: Resumption | None = None
+    ) -> None:
         notice = self._workspace.touched() if generation else ""
         record = RunToolInput(
-            tool_use_id=call.id, name=call.name, generation=generation, notice=notice, said=self._journal.take()
+            tool_use_id=call.id,
+            name=call.name,
+            generation=generation,
+            notice=notice,
+            mcp=call.kind == "mcp",
+            answered=resumption.answered if resumption else (),
+            withdrawn=resumption.withdrawn if resumption else (),
+            said=self._journal.take(),
         )
         self._journal.count(record)
         timeout = call.timeout or self._limits.tool_timeout
-        handle = start_run_tool(record, timeout=timeout, idempotent=call.idempotent, summary=call.title, host=host)
+        repeats = call.idempotent and resumption is None
+        handle = start_run_tool(record, timeout=timeout, idempotent=repeats, summary=call.title, host=host)
         result = await self._tracked(handle)
         self._journal.count(result)
         self._warn(result.warnings)
+        self._mcp.heard(call.mcp_server_name, result)
+        if result.mcp is not None and not result.is_final:
+            return self._calls.ask(call, result.mcp, at=workflow.now())
         call.settled = True
         self._watch.tool_settled(call, result.outcome)
 
@@ -532,7 +575,7 @@ class Turn:
         """Tokens of the session and of this turn, up to now."""
         return self._account.usage_event(self._session_usage + self._usage, turn=self._usage)
 
-    def _settle(self, call: Call, result: AgentToolResult) -> None:
+    def _settle(self, call: Call, result: ToolResultEvent) -> None:
         call.settled = True
         self._watch.tool_settled(call, result.outcome)
         self._journal.say(result)
@@ -542,6 +585,8 @@ class Turn:
             self._journal.say(*map(warning, warnings))
 
     def _close(self, calls: Iterable[Call]) -> None:
+        for id, queue in self._calls.asking.items():
+            self._mcp.abandon(id, queue)
         for call in calls:
             self._settle(call, call.result("interrupted"))
 

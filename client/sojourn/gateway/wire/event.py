@@ -316,6 +316,8 @@ class ErrorDetail(Wire):
     """Messages that were refused and get no turn. An addition of ours."""
     repository_url: Annotated[str | None, Unset] = None
     """The repository that the error is about."""
+    mcp_server_name: Annotated[str | None, Omitted] = None
+    """The server that could not be used, where the error is about one."""
 
 
 class SessionError(WireEvent):

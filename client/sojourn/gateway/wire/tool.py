@@ -87,9 +87,9 @@ class SetDefault(Wire):
 
 
 class McpToolSettings(SetDefault):
-    """Settings of one tool of an MCP server."""
+    """Settings of one tool of an MCP server, by the server's own name for it."""
 
-    name: ToolName
+    name: str = Field(min_length=1, max_length=255)
 
 
 class BuiltInSettings(SetDefault):
@@ -251,7 +251,7 @@ Tool = Annotated[
 Tools = Annotated[tuple[Tool, ...], Field(max_length=256)]
 
 
-class Server(Wire):
+class UrlServer(Wire):
     """An MCP server by URL."""
 
     type: Literal["url"]
@@ -259,7 +259,7 @@ class Server(Wire):
     url: str = Field(min_length=1, max_length=2048)
 
     @model_validator(mode="after")
-    def _reachable(self) -> "Server":
+    def _reachable(self) -> "UrlServer":
         if not re.match(r"https?://[^\s/]", self.url):
             raise fault("url", message=f"{self.url!r} is no http or https URL")
         return self
@@ -268,7 +268,17 @@ class Server(Wire):
         return McpServer(name=self.name, url=self.url)
 
 
-Servers = Annotated[tuple[Server, ...], Field(max_length=20)]
+class LocalServer(Wire):
+    """A local MCP server that the operator of the workers has set up under this name. An extension."""
+
+    type: Literal["stdio"]
+    name: str = Field(min_length=1, max_length=255)
+
+    def stored(self) -> McpServer:
+        return McpServer(type="stdio", name=self.name)
+
+
+Servers = Annotated[tuple[Annotated[UrlServer | LocalServer, Field(discriminator="type")], ...], Field(max_length=20)]
 
 
 class SkillReference(Wire):

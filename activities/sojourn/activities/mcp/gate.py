@@ -1,0 +1,151 @@
+"""A worker's access to MCP servers, as its activities use it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from temporalio import activity
+
+from sojourn.activities.envelope import Envelope, UnfitError
+from sojourn.activities.mcp.option import McpOptions
+from sojourn.activities.model_step import application_error
+from sojourn.activities.pulse import Pulse
+from sojourn.activities.session_log import SessionLogs
+from sojourn.types.error import CheckpointError, StoreUnavailableError
+from sojourn.types.failure import ModelFailure
+from sojourn.types.mcp import AbandonMcpCallInput, ListMcpToolsInput, ListMcpToolsResult, McpFailure, McpListing
+from sojourn.types.name import ABANDON_MCP_CALL_ACTIVITY, LIST_MCP_TOOLS_ACTIVITY
+from sojourn.types.record import RunToolInput, RunToolResult, ToolCallPart
+from sojourn.types.session import SessionInput
+
+if TYPE_CHECKING:
+    from sojourn.activities.mcp.call import McpCalls
+    from sojourn.activities.mcp.pool import McpPool
+
+MISSING = 'this worker cannot talk to MCP servers; pip install "sojourn[mcp]" where it runs'
+
+
+class McpGate:
+    """Holds what the activities need on a worker. Without the package `mcp` it says so where it is needed.
+
+    Args:
+        logs: Where calls and answers are found.
+        envelope: Says what fits.
+        options: How servers are reached.
+        own_queue: Gives the task queue that only this worker serves.
+        installed: Whether the package is there.
+
+    Raises:
+        InvalidRequestError: The command of a local program is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        logs: SessionLogs,
+        envelope: Envelope,
+        options: McpOptions,
+        own_queue: Callable[[], Awaitable[str]],
+        installed: bool | None = None,
+    ) -> None:
+        self._logs = logs
+        self._envelope = envelope
+        self._pool: McpPool | None = None
+        self._calls: McpCalls | None = None
+        if find_spec("mcp") is not None if installed is None else installed:
+            self._pool, self._calls = _opened(options, own_queue)
+
+    @activity.defn(name=LIST_MCP_TOOLS_ACTIVITY)
+    async def list_mcp_tools(self, record: ListMcpToolsInput) -> ListMcpToolsResult:
+        """Ask MCP servers for their tools. A server that fails is a part of the result.
+
+        Safe to retry: asking changes nothing.
+
+        Raises:
+            ApplicationError: Of type ``ModelError``; this worker cannot talk to MCP servers, or not read the session.
+        """
+        if self._pool is None:
+            raise application_error(ModelFailure(kind="fatal", message=MISSING))
+        from sojourn.activities.mcp.listing import listings
+
+        info = activity.info()
+        workflow_id = info.workflow_id or ""
+        try:
+            async with Pulse(lambda: None):
+                start = await self._logs.get(workflow_id).listing(info.workflow_run_id or "", record)
+                found = await listings(
+                    self._pool, workflow_id, start, record.servers, limit_bytes=self._envelope.limit_bytes
+                )
+                return await self._sealed(found)
+        except (CheckpointError, ValidationError, StoreUnavailableError) as error:
+            failure = ModelFailure(kind="fatal", message=str(error)[:300], error_class=type(error).__name__)
+            raise application_error(failure) from None
+
+    @activity.defn(name=ABANDON_MCP_CALL_ACTIVITY)
+    async def abandon_mcp_call(self, record: AbandonMcpCallInput) -> None:
+        """Give up a call that waits for answers. Safe to repeat."""
+        if self._calls is not None:
+            self._calls.abandon(activity.info().workflow_id or "", record.tool_use_id)
+
+    async def call(
+        self,
+        start: SessionInput,
+        call: ToolCallPart,
+        record: RunToolInput,
+        *,
+        limit: timedelta,
+        progress: Callable[[str], None],
+    ) -> RunToolResult | None:
+        """Run or go on with a call; see `McpCalls.run`.
+
+        Returns:
+            ``None`` if this worker cannot talk to MCP servers.
+        """
+        if self._calls is None:
+            return None
+        info = activity.info()
+        workflow_id, run_id = info.workflow_id or "", info.workflow_run_id or ""
+        log = self._logs.get(workflow_id)
+        return await self._calls.run(
+            workflow_id,
+            start,
+            call,
+            record,
+            limit=limit,
+            progress=progress,
+            answers=lambda question: log.answer(run_id, question),
+        )
+
+    async def close(self) -> None:
+        """Give up calls that wait, close connections and end local programs."""
+        if self._calls is not None and self._pool is not None:
+            await self._calls.close()
+            await self._pool.close()
+
+    async def _sealed(self, found: list[McpListing]) -> ListMcpToolsResult:
+        try:
+            return await self._envelope.seal(ListMcpToolsResult(listings=tuple(found)))
+        except UnfitError:
+            # One of them is to blame, and the others need not suffer for it.
+            fitting = await asyncio.gather(*map(self._fitting, found))
+            return await self._envelope.seal(ListMcpToolsResult(listings=tuple(fitting)))
+
+    async def _fitting(self, listing: McpListing) -> McpListing:
+        try:
+            await self._envelope.seal(ListMcpToolsResult(listings=(listing,)))
+        except UnfitError as error:
+            message = f"the tools of MCP server {listing.server!r} cannot be stored: {error}"
+            failure = McpFailure(type="mcp_connection_failed_error", message=message)
+            return McpListing(server=listing.server, failure=failure)
+        return listing
+
+
+def _opened(options: McpOptions, own_queue: Callable[[], Awaitable[str]]) -> "tuple[McpPool, McpCalls]":
+    from sojourn.activities.mcp.call import McpCalls
+    from sojourn.activities.mcp.pool import McpPool
+
+    pool = McpPool(options)
+    return pool, McpCalls(pool, own_queue=own_queue)
