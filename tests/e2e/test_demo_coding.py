@@ -34,8 +34,8 @@ from sojourn.types import (
     UserMessage,
     UserToolConfirmation,
 )
-from sojourn.types.event import SessionRunning, SessionUsage
-from sojourn.types.record import ToolOutcome
+from sojourn.types.event import SessionRunning, SessionUsage, ToolOutcome
+from sojourn.types.usage import Usage
 
 PATIENCE_SECONDS = 150
 """The demonstration takes 15 s; much longer on a busy machine."""
@@ -84,7 +84,7 @@ def a_log() -> list[SessionEvent]:
             *(event for call in calls for event in call),
             ModelRequestEnd(id=EventId("stepped"), model_request_start_id=EventId("step")),
             UserToolConfirmation(id=EventId("yes"), tool_use_id=EventId("call_7"), result="allow"),
-            SessionUsage(id=EventId("usage")),
+            SessionUsage(id=EventId("usage"), usage=Usage(), turn=Usage()),
             SessionIdle(id=EventId("idle"), stop_reason=EndTurn()),
         ]
     )
@@ -228,6 +228,9 @@ class Run:
 
     async def survivors(self) -> list[int]:
         """Processes of this run that are still there: they have its folder among their arguments or their variables."""
+        return await asyncio.to_thread(self._survivors)
+
+    def _survivors(self) -> list[int]:
         own = {os.getpid(), self.process.pid}
         return [
             int(path.parent.name)

@@ -49,11 +49,14 @@ _SUBJECT = "Keep letters with accents"
 _NOTES = "# Changes\n\n- `slugify` keeps letters with accents, without their accents.\n"
 _TRY = 'import unicodedata\nprint(unicodedata.normalize("NFKD", "Crème Brûlée").encode("ascii", "ignore").decode())'
 _HUNDRED = f'for n in $(seq 100); do {_TEST} >/dev/null 2>&1 && echo "pass $n"; done'
-_DOWNLOAD = (
-    "python3 - <<'END'\nfrom urllib.error import URLError\nfrom urllib.request import urlopen\n"
-    f"try:\n    urlopen('http://{REFUSED_HOST}/textkit.tar.gz')\n"
-    "except URLError as error:\n    raise SystemExit(f'{error}: {error.fp.read().decode()}')\nEND"
-)
+_DOWNLOAD = f"""from urllib.error import URLError
+from urllib.request import urlopen
+
+try:
+    urlopen("http://{REFUSED_HOST}/textkit.tar.gz")
+except URLError as error:
+    print(error)
+"""
 
 
 def definition(model: str | None = None) -> AgentDefinition:
@@ -116,7 +119,12 @@ def _steps(message: str, site: str) -> Sequence[ScriptedTurn]:
             )
         case _ if message == LEAVE:
             return (
-                ScriptedTurn(calls=(_call("bash", command="git push origin main"), _call("bash", command=_DOWNLOAD))),
+                ScriptedTurn(
+                    calls=(
+                        _call("bash", command="git push origin main"),
+                        _call("code_execution", language="python", code=_DOWNLOAD),
+                    )
+                ),
                 ScriptedTurn(text="Both were refused: pushing by a rule, the download by the sandbox's proxy."),
             )
         case _ if message == COMMIT:

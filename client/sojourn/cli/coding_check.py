@@ -33,7 +33,7 @@ class _Call:
 
     @property
     def command(self) -> str:
-        return str(self.use.input.get("command", ""))
+        return str(self.use.input.get("command") or self.use.input.get("code") or "")
 
     @property
     def text(self) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sojourn.cli.coding_check import Evidence, check
@@ -43,11 +43,11 @@ async def play(folder: Path, *, model: str | None, sandbox: str, keep: bool) -> 
     screen, begun = Screen(), time.monotonic()
     if not await _sandbox_works(screen, sandbox):
         return False
-    with tempfile.TemporaryDirectory(prefix="sojourn-site-") as repository, coding_site(Path(repository)) as site:
+    with _scratch() as scratch, coding_site(scratch / "site") as site:
         screen.say(f"a repository with a failing test, a search engine and a page are at {site.url}")
         screen.say(f"starting a Temporal server, with its data in {folder}")
         async with embedded_server(data=folder) as server:
-            crew = CodingCrew(server.address, folder, sandbox=sandbox, site=site)
+            crew = CodingCrew(server.address, folder, scratch=scratch, sandbox=sandbox, site=site)
             try:
                 evidence = await _perform(server, crew, screen, model)
             except (DemoError, SojournError) as error:
@@ -61,6 +61,12 @@ async def play(folder: Path, *, model: str | None, sandbox: str, keep: bool) -> 
     if keep:
         screen.say(f"look at it again: sojourn up --data {folder}")
     return good
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sojourn-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 async def _sandbox_works(screen: Screen, name: str) -> bool:
@@ -107,7 +113,7 @@ async def _perform(server: EmbeddedServer, crew: CodingCrew, screen: Screen, mod
             patch = await _patch(stage)
         screen.scene("The repository, as it is seen from another sandbox")
         (workspace,) = crew.folder.glob("workspaces/*/*/*/workspace")
-        proof = await prove(crew.sandbox, workspace, patch, crew.folder / "proof")
+        proof = await prove(crew.sandbox, workspace, patch, crew.scratch / "proof")
         for subject in proof.subjects:
             screen.say(f"commit: {subject}")
         return Evidence(log=await runtime.list_events(session), proof=proof, scripted=stage.scripted)

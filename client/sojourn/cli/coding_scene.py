@@ -15,15 +15,19 @@ from sojourn.types import SessionIdle, UserMessage
 class CodingCrew(Crew):
     """Workers that have a sandbox."""
 
-    def __init__(self, address: str, folder: Path, *, sandbox: str, site: CodingSite) -> None:
+    def __init__(self, address: str, folder: Path, *, scratch: Path, sandbox: str, site: CodingSite) -> None:
         super().__init__(address, folder)
         self.folder = folder
+        self.scratch = scratch
+        """For what a worker that is killed leaves behind; short, for it holds sockets."""
         self.sandbox = sandbox
         self.site = site
 
     async def worker(self) -> DemoProcess:
         """Start a worker."""
-        return await self._start("coder", self.address, str(self.folder), self.sandbox, str(self.site.port))
+        return await self._start(
+            "coder", self.address, str(self.folder), str(self.scratch), self.sandbox, str(self.site.port)
+        )
 
 
 async def look(stage: Stage) -> None:

@@ -1,12 +1,13 @@
 """The other processes of the demonstrations.
 
-`worker ADDRESS LEDGERS`, `reader ADDRESS SESSION FILE` and `coder ADDRESS FOLDER SANDBOX PORT`. All end when their
-standard input does, so that they never outlive the process that started them.
+`worker ADDRESS LEDGERS`, `reader ADDRESS SESSION FILE` and `coder ADDRESS FOLDER SCRATCH SANDBOX PORT`. All end when
+their standard input does, so that they never outlive the process that started them.
 """
 
 import asyncio
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -92,10 +93,11 @@ async def serve(address: str, ledgers: str) -> None:
         await asyncio.Event().wait()
 
 
-async def code(address: str, folder: str, sandbox: str, port: str) -> None:
+async def code(address: str, folder: str, scratch: str, sandbox: str, port: str) -> None:
     """Run a worker with a sandbox and the script of the coding agent."""
     site = CodingSite(int(port))
     os.environ.update(site.environment)
+    tempfile.tempdir = scratch
     client = await connect_client(address, store=str(Path(folder) / "store"))
     options = WorkerOptions(
         identity=f"demo worker {os.getpid()}",
