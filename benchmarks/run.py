@@ -18,6 +18,7 @@ from report import Table, markdown, show, write
 from rich.console import Console
 from setting import Setting, Size
 
+import sandbox
 from sojourn.worker import embedded_server
 
 BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Setting], Awaitable[Table]]] = {
     "interrupt": interrupt.run,
     "memory": memory.run,
     "gateway": gateway_http.run,
+    "sandbox": sandbox.run,
 }
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 

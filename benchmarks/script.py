@@ -35,6 +35,15 @@ def _life(request: ModelRequest) -> ScriptedTurn:
     return ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})])
 
 
+BASH_SCRIPT = "bash"
+SANDBOX_SCRIPTS: dict[str, Script] = {
+    "turn": [ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})]), ScriptedTurn(text=REPLY)],
+    BASH_SCRIPT: [
+        ScriptedTurn(calls=[ScriptedCall("bash", {"command": f"echo '{RESULT}'"})]),
+        ScriptedTurn(text=REPLY),
+    ],
+}
+
 SCRIPTS: dict[str, Script] = {
     "turn": [ScriptedTurn(calls=[ScriptedCall("look_up", {"city": CITY})]), ScriptedTurn(text=REPLY)],
     "life": _life,

@@ -1,15 +1,18 @@
 import asyncio
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None and not os.environ.get("CI"), reason="no bubblewrap")
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["turns", "gateway"])
+@pytest.mark.parametrize("name", ["turns", "gateway", pytest.param("sandbox", marks=bubblewrap)])
 async def test_benchmark_runs_and_writes_both_sides(tmp_path: Path, name: str) -> None:
     """Only that it runs: no time is asserted."""
     output = tmp_path / "latest.json"
