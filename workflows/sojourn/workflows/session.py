@@ -128,8 +128,7 @@ class SessionWorkflow:
         self._notices = Notices()
         self._exporter = Exporter(self._display.touch)
         self._exporting: asyncio.Task[ExportResult] | None = None
-        self._work = WorkRequests(input, state.work)
-        self._asking: asyncio.Task[None] | None = None
+        self._work = WorkRequests(input, state.work, lambda: self._wants_work)
         self._turn: Turn | None = None
         self._queue: deque[EventId] = deque(state.queue)
         self._context = list(state.context)
@@ -289,8 +288,7 @@ class SessionWorkflow:
     async def _continue_as_new(self) -> None:
         """Give way to the next run, unless the session is archived before its handlers have finished."""
         await self._workspace.at_rest()
-        if self._asking is not None:
-            await asyncio.wait({self._asking})
+        await self._work.at_rest()
         await self._notices.at_rest()
         await workflow.wait_condition(lambda: workflow.all_handlers_finished() or self._ending is not None)
         if self._ending is not None:
@@ -368,7 +366,7 @@ class SessionWorkflow:
     def _moved(self) -> None:
         self._account.observe(self._board.status)
         self._display.touch()
-        self._ask_for_work()
+        self._work.look()
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -378,7 +376,7 @@ class SessionWorkflow:
         # Anybody may send a signal by hand, with any name and any arguments. A handler with typed parameters would
         # raise where their number is another, and stop the session for good.
         if name == WORK_OVER_SIGNAL:
-            return self._work_over(arguments)
+            return self._work.over(read_text(arguments))
         sent = read_signal(name, arguments)
         if sent is not None:
             self._display.touch()
@@ -389,15 +387,11 @@ class SessionWorkflow:
                     self._take(event)
             self._show_queue()
 
-    def _work_over(self, arguments: Sequence[RawValue]) -> None:
-        """A work item has ended. Calls that are open still get the next one."""
-        if self._work.over(read_text(arguments)):
-            self._ask_for_work()
-
-    def _ask_for_work(self) -> None:
+    @property
+    def _wants_work(self) -> bool:
+        """Whether calls wait for a worker of the user's own."""
         parked = isinstance(self._board.stop_reason, RequiresAction) and self._ending is None
-        if parked and self._turn is not None and self._turn.wants_work and self._work.live is None:
-            self._asking = asyncio.create_task(self._work.ask())
+        return parked and self._turn is not None and self._turn.wants_work
 
     def _surplus(self, fresh: list[UserEvent]) -> set[EventId]:
         """The messages of a signal that find the queue full. Clients see to it that it does not come to this."""

@@ -13,23 +13,21 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from sojourn.workflows.activity import (
-    Host,
     model_failure,
     start_call_model,
     start_compact_context,
-    start_run_tool,
-    tool_outcome,
 )
 from sojourn.workflows.backoff import retry_delay
 from sojourn.workflows.board import StatusBoard
-from sojourn.workflows.call import Call, Calls, Resumption
+from sojourn.workflows.call import Call, Calls
 from sojourn.workflows.failure import TurnFailedError, does_not_fit, error_event
 from sojourn.workflows.journal import Journal
 from sojourn.workflows.ledger import Ledger
 from sojourn.workflows.mcp import McpServers
 from sojourn.workflows.notice import warning
+from sojourn.workflows.tool_run import ToolRunner
 from sojourn.workflows.watch import BUDGET, MAX_STEPS, MODEL_ATTEMPTS, Watch
-from sojourn.workflows.workspace import Workspace, is_lost, refusal_of
+from sojourn.workflows.workspace import Workspace
 
 with workflow.unsafe.imports_passed_through():
     from sojourn.types.agent import AgentDefinition
@@ -51,7 +49,6 @@ with workflow.unsafe.imports_passed_through():
         CallModelResult,
         CompactContextInput,
         CompactContextResult,
-        RunToolInput,
         Warned,
     )
     from sojourn.types.session import (
@@ -69,11 +66,6 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 Answer = UserToolConfirmation | UserCustomToolResult | UserToolResult
-
-_MOVES = 3
-"""How often a call may find its workspace gone before it is given up."""
-
-_UNANSWERED = "The MCP server asked a question, and the worker that was connected to it is gone. The call was given up."
 
 
 class Turn:
@@ -115,7 +107,8 @@ class Turn:
         self._steps = state.steps
         self._usage = state.usage
         self._consumes = state.consumes
-        self._calls = Calls.carried(state.calls, now=workflow.now())
+        self.calls = Calls.carried(state.calls, now=workflow.now())
+        """The tool calls of the current step."""
         self._compact_due = state.compact
         self._compact_failed = False
         self._compacted = False
@@ -123,7 +116,8 @@ class Turn:
         # A signal is handled before the activity's result that came in the same workflow task.
         self._early: list[Answer] = []
         self._stepping = False
-        self._interrupted = False
+        self.interrupted = False
+        self._tools = ToolRunner(self, limits=agent.limits, journal=journal, watch=watch, workspace=workspace, mcp=mcp)
         self._in_flight: set[asyncio.Task[object]] = set()
         self.said = ""
         """The agent's last words, for people who look at the Web UI."""
@@ -146,7 +140,7 @@ class Turn:
     @property
     def waiting(self) -> list[Call]:
         """The calls that only the client can move on."""
-        return self._calls.waiting
+        return self.calls.waiting
 
     def state(self) -> TurnState:
         """What the next run must know to go on."""
@@ -154,31 +148,31 @@ class Turn:
             steps=self._steps,
             usage=self._usage,
             consumes=self._consumes,
-            calls=self._calls.carry(),
+            calls=self.calls.carry(),
             compact=self._compact_due,
             notify=self._notify,
         )
 
     def interrupt(self) -> None:
         """End the turn: cancel what is in flight and keep what it has produced."""
-        self._interrupted = True
+        self.interrupted = True
         for task in self._in_flight:
             task.cancel()
 
     @property
     def wants_work(self) -> bool:
         """Whether calls wait for a worker of the user's own."""
-        return any(call.place == "client" for call in self._calls.waiting)
+        return any(call.place == "client" for call in self.calls.waiting)
 
     def take(self, event: Answer) -> None:
         """Take the client's answer to a call. One that overtakes the model's result is kept until that comes."""
         if self._stepping:
             self._early.append(event)
         elif isinstance(event, UserCustomToolResult | UserToolResult):
-            if answered := self._calls.answer(event):
+            if answered := self.calls.answer(event):
                 self._watch.tool_settled(answered, "error" if event.is_error else "ok")
-        elif denied := self._calls.confirm(event):
-            self._settle(denied, denied.result("denied"))
+        elif denied := self.calls.confirm(event):
+            self.settle(denied, denied.result("denied"))
 
     async def run(self) -> StopReason | None:
         """Run to the end of the turn.
@@ -192,11 +186,11 @@ class Turn:
         while True:
             if not await self._settle_calls():
                 return None
-            if self._interrupted:
+            if self.interrupted:
                 return EndTurn()
             if not await self._may_step():
                 return None
-            if self._interrupted:
+            if self.interrupted:
                 return EndTurn()
             if await self._listed_tools():
                 continue
@@ -205,8 +199,8 @@ class Turn:
                 await self._compact()
                 continue
             result = await self._model_step()
-            if result is None or self._interrupted:
-                self._close(self._calls.open)
+            if result is None or self.interrupted:
+                self._close(self.calls.open)
                 return EndTurn()
             if not result.calls:
                 return _stop_reason(result)
@@ -215,7 +209,7 @@ class Turn:
         """Have the tools of MCP servers listed if that is due. True if so: much may have happened meanwhile."""
         due = self._mcp.due(turn_begins=not self._servers_asked)
         self._servers_asked = True
-        if due and await self._mcp.list_tools(due, self._tracked):
+        if due and await self._mcp.list_tools(due, self.tracked):
             self._listed = True
         return bool(due)
 
@@ -227,7 +221,7 @@ class Turn:
             raise TurnFailedError(ModelFailure(kind="fatal", message=text), error_type="tool_use_limit_reached_error")
         if not await self._afford():
             return False
-        return await self._gate() and (self._interrupted or not self._roll_over_due())
+        return await self._gate() and (self.interrupted or not self._roll_over_due())
 
     async def _afford(self, *, gives_way: bool = True) -> bool:
         """Wait while the budget is used up. False when the run should give way to the next first.
@@ -236,16 +230,16 @@ class Turn:
         """
         if not self._account.is_exhausted and not self._is_broke:
             return True
-        while self._account.is_exhausted and not self._interrupted:
+        while self._account.is_exhausted and not self.interrupted:
             if gives_way and self._roll_over_due():
                 return False
             if not self._is_broke:
                 self._watch.limit_met(BUDGET)
             self._report_idle(BudgetReached())
             await workflow.wait_condition(
-                lambda: not self._account.is_exhausted or self._interrupted or (gives_way and self._roll_over_due())
+                lambda: not self._account.is_exhausted or self.interrupted or (gives_way and self._roll_over_due())
             )
-        if not self._interrupted:
+        if not self.interrupted:
             self._board.move(SessionStatus.RUNNING)
             self._journal.say(SessionRunning())
         return True
@@ -257,7 +251,7 @@ class Turn:
 
     @property
     def _held(self) -> bool:
-        return self._board.status is SessionStatus.PAUSED and not self._interrupted
+        return self._board.status is SessionStatus.PAUSED and not self.interrupted
 
     async def _gate(self) -> bool:
         """Wait while paused. False when the pause goes on and the run should give way to the next."""
@@ -284,7 +278,7 @@ class Turn:
         await self._afford(gives_way=False)
         if self._held:
             await workflow.wait_condition(lambda: not self._held)
-        if self._interrupted:
+        if self.interrupted:
             return None
         try:
             return await self._attempted(self._call_model)
@@ -304,11 +298,11 @@ class Turn:
             try:
                 return await call(self._attempts)
             except ActivityError as error:
-                if self._interrupted:
+                if self.interrupted:
                     self._journal.say(ModelRequestEnd(model_request_start_id=EventId(error.activity_id), is_error=True))
                     return None
                 await self._recover(error, self._attempts)
-                if self._interrupted:
+                if self.interrupted:
                     return None
 
     async def _call_model(self, attempt: int) -> CallModelResult | None:
@@ -328,17 +322,17 @@ class Turn:
         handle = start_call_model(record, timeout=self._limits.model_timeout, summary=summary)
         self._stepping = True
         try:
-            result = await self._tracked(handle)
+            result = await self.tracked(handle)
         finally:
             self._stepping = False
         self._journal.count(result)
-        self._warn(result.warnings)
+        self.warn(result.warnings)
         self._notify = self._notify or result.notify
         self._usage += result.usage
         self._account.charge(result.cost_microcents)
         self._compacted, self._compact_due = False, result.compact and not self._compact_failed
         self._listed = False
-        self._calls = Calls.asked(result.calls, at=workflow.now())
+        self.calls = Calls.asked(result.calls, at=workflow.now())
         early, self._early = self._early, []
         for event in early:
             self.take(event)
@@ -359,7 +353,7 @@ class Turn:
         await self._interruptible_sleep(delay)
         await workflow.wait_condition(lambda: not self._held)
         self._board.move(SessionStatus.RUNNING)
-        if not self._interrupted:
+        if not self.interrupted:
             self._journal.say(SessionRunning())
 
     def _delay(self, failure: ModelFailure, attempt: int) -> timedelta | None:
@@ -374,7 +368,7 @@ class Turn:
     async def _interruptible_sleep(self, delay: timedelta) -> None:
         try:
             await workflow.wait_condition(
-                lambda: self._interrupted, timeout=delay, timeout_summary="waiting to try the model again"
+                lambda: self.interrupted, timeout=delay, timeout_summary="waiting to try the model again"
             )
         except TimeoutError:
             return
@@ -416,7 +410,7 @@ class Turn:
         self._journal.count(record)
         summary = f"compaction, {self._title}" + (f", attempt {attempt}" if attempt > 1 else "")
         handle = start_compact_context(record, timeout=self._limits.model_timeout, summary=summary)
-        result = await self._tracked(handle)
+        result = await self.tracked(handle)
         self._journal.count(result)
         self._usage += result.usage
         self._account.charge(result.cost_microcents)
@@ -427,34 +421,34 @@ class Turn:
 
     async def _settle_calls(self) -> bool:
         """Bring every call to its result. False when the run should give way to the next first."""
-        for call in self._calls.open:
+        for call in self.calls.open:
             if call.kind == "unknown":
-                self._settle(call, call.result("error"))
+                self.settle(call, call.result("error"))
             elif call.permission == "deny" and call.kind != "custom":
-                self._settle(call, call.result("denied", call.refusal))
+                self.settle(call, call.result("denied", call.refusal))
             elif call.refusal and workflow.patched("refused-calls"):
-                self._settle(call, call.result("denied" if call.permission == "deny" else "error", call.refusal))
+                self.settle(call, call.result("denied" if call.permission == "deny" else "error", call.refusal))
         # The run before was left parked; the answers may have come already.
         if self._board.below is SessionStatus.IDLE and not self._is_broke and not await self._park():
             return False
-        while self._calls.open:
+        while self.calls.open:
             if not await self._run_ready():
                 return False
-            if self._interrupted:
-                self._close(self._calls.open)
-            elif self._calls.waiting and not await self._park():
+            if self.interrupted:
+                self._close(self.calls.open)
+            elif self.calls.waiting and not await self._park():
                 return False
         return True
 
     async def _run_ready(self) -> bool:
         """Run what may run, in parallel, and what becomes ready meanwhile. False when the run should give way first."""
-        if self._calls.ready and not await self._gate():
+        if self.calls.ready and not await self._gate():
             return False
         running: set[asyncio.Task[None]] = set()
         while self._startable() or running:
             for call in self._startable():
                 call.started = True
-                running.add(asyncio.create_task(self._run_tool(call)))
+                running.add(asyncio.create_task(self._tools.run(call)))
             await workflow.wait_condition(lambda: any(task.done() for task in running) or bool(self._startable()))
             for task in [task for task in running if task.done()]:
                 running.remove(task)
@@ -462,93 +456,24 @@ class Turn:
         return True
 
     def _startable(self) -> list[Call]:
-        return [] if self._interrupted or self._held else self._calls.ready
-
-    async def _run_tool(self, call: Call) -> None:
-        try:
-            if call.place == "workspace":
-                await self._run_in_workspace(call)
-            elif (resumption := self._calls.resume(call)) is not None:
-                await self._go_on(call, resumption)
-            else:
-                await self._run_at(call)
-        except ActivityError as error:
-            # What may be repeated and was to be stopped anyway needs no check before it is tried again.
-            stopped = self._interrupted and call.idempotent
-            self._settle(call, call.result("interrupted" if stopped else tool_outcome(error)))
-
-    async def _run_in_workspace(self, call: Call) -> None:
-        """Run a call where the workspace is. Where it turns out to be nowhere, it is opened anew before."""
-        for _ in range(_MOVES):
-            try:
-                await self._tracked(asyncio.create_task(self._workspace.ready()))
-            except ActivityError as error:
-                if is_lost(error) and not self._interrupted:
-                    continue
-                return self._settle(call, call.result("error", refusal_of(error)))
-            except asyncio.CancelledError:
-                return self._settle(call, call.result("interrupted"))
-            generation, queue = self._workspace.generation, self._workspace.queue
-            try:
-                return await self._run_at(call, Host(queue, self._limits.workspace_timeout), generation)
-            except ActivityError as error:
-                if not is_lost(error) or self._interrupted:
-                    raise
-                self._workspace.lost(generation)
-        self._settle(call, call.result("error", "The tool did not run: no worker could keep the workspace."))
-
-    async def _go_on(self, call: Call, resumption: Resumption) -> None:
-        """Go on with a call whose MCP server has asked questions, on the worker that is connected to the server."""
-        try:
-            await self._run_at(call, Host(resumption.queue, self._limits.workspace_timeout), resumption=resumption)
-        except ActivityError as error:
-            if not is_lost(error) or self._interrupted:
-                raise
-            self._settle(call, call.result("error", _UNANSWERED))
-
-    async def _run_at(
-        self, call: Call, host: Host | None = None, generation: int = 0, resumption: Resumption | None = None
-    ) -> None:
-        notice = self._workspace.touched() if generation else ""
-        record = RunToolInput(
-            tool_use_id=call.id,
-            name=call.name,
-            generation=generation,
-            notice=notice,
-            mcp=call.kind == "mcp",
-            answered=resumption.answered if resumption else (),
-            withdrawn=resumption.withdrawn if resumption else (),
-            said=self._journal.take(),
-        )
-        self._journal.count(record)
-        timeout = call.timeout or self._limits.tool_timeout
-        repeats = call.idempotent and resumption is None
-        handle = start_run_tool(record, timeout=timeout, idempotent=repeats, summary=call.title, host=host)
-        result = await self._tracked(handle)
-        self._journal.count(result)
-        self._warn(result.warnings)
-        self._mcp.heard(call.mcp_server_name, result)
-        if result.mcp is not None and not result.is_final:
-            return self._calls.ask(call, result.mcp, at=workflow.now())
-        call.settled = True
-        self._watch.tool_settled(call, result.outcome)
+        return [] if self.interrupted or self._held else self.calls.ready
 
     async def _park(self) -> bool:
         """Wait for the client until nothing waits any more. False when the run should give way first."""
-        while self._calls.waiting and not self._interrupted:
+        while self.calls.waiting and not self.interrupted:
             if self._roll_over_due():
                 return False
             self._report_parked()
             await self._answer_or_deadline()
-            for call in self._calls.expired(self._limits.custom_tool_timeout, now=workflow.now()):
-                self._settle(call, call.result("timed_out"))
-        if not self._interrupted:
+            for call in self.calls.expired(self._limits.custom_tool_timeout, now=workflow.now()):
+                self.settle(call, call.result("timed_out"))
+        if not self.interrupted:
             self._board.move(SessionStatus.RUNNING)
             self._journal.say(SessionRunning())
         return True
 
     def _report_parked(self) -> None:
-        self._report_idle(RequiresAction(event_ids=tuple(call.id for call in self._calls.waiting)))
+        self._report_idle(RequiresAction(event_ids=tuple(call.id for call in self.calls.waiting)))
 
     def _report_idle(self, reason: StopReason) -> None:
         if self._board.stop_reason != reason:
@@ -557,12 +482,12 @@ class Turn:
             self._workspace.store()
 
     async def _answer_or_deadline(self) -> None:
-        before = len(self._calls.waiting)
-        deadline = self._calls.deadline(self._limits.custom_tool_timeout)
+        before = len(self.calls.waiting)
+        deadline = self.calls.deadline(self._limits.custom_tool_timeout)
         timeout = None if deadline is None else max(deadline - workflow.now(), timedelta(0))
         try:
             await workflow.wait_condition(
-                lambda: len(self._calls.waiting) < before or self._interrupted or self._roll_over_due(),
+                lambda: len(self.calls.waiting) < before or self.interrupted or self._roll_over_due(),
                 timeout=timeout,
                 timeout_summary="waiting for the client",
             )
@@ -575,25 +500,27 @@ class Turn:
         """Tokens of the session and of this turn, up to now."""
         return self._account.usage_event(self._session_usage + self._usage, turn=self._usage)
 
-    def _settle(self, call: Call, result: ToolResultEvent) -> None:
+    def settle(self, call: Call, result: ToolResultEvent) -> None:
+        """Give a call its one result."""
         call.settled = True
         self._watch.tool_settled(call, result.outcome)
         self._journal.say(result)
 
-    def _warn(self, warnings: Sequence[Warned]) -> None:
+    def warn(self, warnings: Sequence[Warned]) -> None:
+        """Say which hooks have failed."""
         if warnings and workflow.patched("hook-warnings"):
             self._journal.say(*map(warning, warnings))
 
     def _close(self, calls: Iterable[Call]) -> None:
-        for id, queue in self._calls.asking.items():
+        for id, queue in self.calls.asking.items():
             self._mcp.abandon(id, queue)
         for call in calls:
-            self._settle(call, call.result("interrupted"))
+            self.settle(call, call.result("interrupted"))
 
-    async def _tracked(self, handle: asyncio.Task[T]) -> T:
+    async def tracked(self, handle: asyncio.Task[T]) -> T:
         """Await an activity, or what it needs, so that an interrupt can cancel it."""
         self._in_flight.add(handle)
-        if self._interrupted:
+        if self.interrupted:
             handle.cancel()
         try:
             return await handle

@@ -1,5 +1,8 @@
 """A session's wish for a worker of the user's own, where its environment is self-hosted."""
 
+import asyncio
+from collections.abc import Callable
+
 from temporalio import workflow
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
@@ -23,24 +26,28 @@ class WorkRequests:
         live: The item that has been asked for and is not over; ``None`` if there is none.
     """
 
-    def __init__(self, input: SessionInput, live: WorkId | None) -> None:
+    def __init__(self, input: SessionInput, live: WorkId | None, wanted: Callable[[], bool]) -> None:
         self.live = live
         self._input = input
+        self._wanted = wanted
+        self._asking: asyncio.Task[None] | None = None
 
-    async def ask(self) -> None:
-        """Put an item into the queue, if there is none."""
-        environment_id = self._input.environment_id
-        if self.live is not None or environment_id is None:
-            return
-        self.live = WorkId(f"work_{workflow.uuid7().hex}")
-        await _start(self._item(self.live, environment_id))
+    def look(self) -> None:
+        """Put an item into the queue, if one is wanted and there is none."""
+        if self.live is None and self._input.environment_id is not None and self._wanted():
+            self.live = WorkId(f"work_{workflow.uuid7().hex}")
+            self._asking = asyncio.create_task(_start(self._item(self.live, self._input.environment_id)))
 
-    def over(self, id: str) -> bool:
-        """An item has ended; whether it was the live one."""
-        if id != self.live:
-            return False
-        self.live = None
-        return True
+    def over(self, id: str) -> None:
+        """An item has ended. Calls that are open still get the next one."""
+        if id == self.live:
+            self.live = None
+            self.look()
+
+    async def at_rest(self) -> None:
+        """Wait until nothing is in flight for it."""
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
 
     def _item(self, id: WorkId, environment_id: EnvironmentId) -> WorkItem:
         return WorkItem(
