@@ -136,7 +136,7 @@ BREAKAGES: list[tuple[str, Callable[[], Evidence]]] = [
     *[
         (USED, lambda number=number: changed(f"result_{number}", outcome="error"))
         for number in range(8, 8 + len(TOOLS) - 3)
-    ],  # type: ignore[misc]
+    ],
     (USED, lambda: changed("result_2", outcome="error")),
     (SEEN, lambda: changed("result_0", content=(TextBlock(text="\nOK"),))),
     (SEEN, lambda: changed("result_4", content=(TextBlock(text="FAILED (failures=1)"),))),
