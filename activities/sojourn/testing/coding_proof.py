@@ -6,7 +6,7 @@ The agent's programs are run for that, so this happens in a sandbox too, in one 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from sojourn.sandbox import tree
 from sojourn.sandbox.choice import choose_sandbox
@@ -94,8 +94,8 @@ def _spec(sandbox: Sandbox, workspace: Path, patch: bytes, scratch: Path) -> San
 
 
 async def _run(guest: Guest, command: str) -> _Ran:
-    call = {"argv": ["bash", "-c", command], "timeout_seconds": 120}
-    return _Ran.model_validate(await guest.call("run", {**call}))
+    argv: list[JsonValue] = ["bash", "-c", command]
+    return _Ran.model_validate(await guest.call("run", {"argv": argv, "timeout_seconds": 120}))
 
 
 def _wrong(ran: _Ran) -> str:
