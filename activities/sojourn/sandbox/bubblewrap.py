@@ -260,6 +260,8 @@ async def _check_tools() -> None:
             raise SandboxError(f"there is no {tool!r} on PATH; install the package {package!r}")
     program = await Program.start((_found("bwrap"), "--version"), env={})
     told = (await program.stdout.read()).decode(errors="replace").strip()
+    # Closed any sooner, asyncio would wait for a process that its own poll has taken away, and warn of it.
+    await program.exited.wait()
     program.transport.close()
     version = told.rpartition(" ")[2]
     if tuple(int(each) for each in version.split(".") if each.isdigit()) < _OLDEST:
