@@ -4,6 +4,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1
 
+# The sandbox of agents' commands, and what clones their repositories.
+RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap git && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY workflows workflows

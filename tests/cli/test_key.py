@@ -79,3 +79,16 @@ def test_time_is_read_as_people_write_it(text: str, seconds: int) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         duration(text)
+
+
+async def test_key_for_the_workers_of_an_environment_names_it(sojourn: Any, runtime: AgentRuntime) -> None:
+    environment = await sojourn("environments", "create", "--name", "laptop", "--self-hosted", "--workspace", "cli-own")
+    id = environment.out.strip()
+    made = await sojourn("keys", "create", "--name", "laptop", "--environment", id, "--workspace", "cli-own")
+    foreign = await sojourn("keys", "create", "--name", "x", "--environment", id, "--workspace", "cli-nobody")
+
+    key = await KeyStore(runtime.client, task_queue=runtime.task_queue).verify(made.out.strip())
+    assert (key.environment_id, key.name) == (id, "laptop")
+    assert f"serve environment {id}" in made.err
+    assert foreign.code != 0
+    assert "environment" in foreign.err

@@ -1,6 +1,7 @@
 """`sojourn environments …`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +33,11 @@ async def create(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name, instead of a file; unique in the workspace.")] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    self_hosted: Annotated[bool, typer.Option("--self-hosted", help="Its tools run on workers of your own.")] = False,
 ) -> None:
     """Store a new environment and print its id."""
-    options = {key: value for key, value in {"name": name, "description": description}.items() if value is not None}
+    named = {"name": name, "description": description, "config": {"type": "self_hosted"} if self_hosted else None}
+    options = {key: value for key, value in named.items() if value is not None}
     definition = _definition(file, options)
     async with cli.runtime() as runtime:
         made = await runtime.create_environment(definition)
@@ -110,7 +113,7 @@ async def delete(
     cli.out.result({"id": environment, "action": "deleted"}, f"deleted {environment}")
 
 
-def _definition(file: Path | None, options: dict[str, str]) -> EnvironmentDefinition:
+def _definition(file: Path | None, options: Mapping[str, object]) -> EnvironmentDefinition:
     if file is None:
         if "name" not in options:
             raise InvalidRequestError("a new environment needs a file, or --name")
