@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -32,6 +33,9 @@ from sojourn.sandbox.slot import Slot
 from sojourn.types.error import SandboxError
 from sojourn.types.payload import store_of
 from sojourn.worker.option import WorkerOptions
+
+_LONGEST_FOLDER = 85
+"""Bytes; with the name of a socket in it, a path may have 107 (``sun_path`` of Linux)."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ async def open_station(
         yield Station(own_queue(options.task_queue, uuid.uuid4().hex), lacking=choice.reason or "")
         return
     queue, root = own_queue(options.task_queue, slot.id), slot.folder.parent
-    with slot, TemporaryDirectory(prefix="sojourn-", ignore_cleanup_errors=True) as sockets:
+    with slot, _scratch(slot) as scratch:
         store, private = store_of(client), PrivateHosts.from_environment()
         variables = vault_variables(vaults)
-        equipment = await _equipment(choice.sandbox, root, Path(sockets), private, variables)
+        equipment = await _equipment(choice.sandbox, root, scratch, private, variables)
         mounting = Mounting(store, owner=choice.sandbox.owner, private=private, sealer=options.sealer)
         equipment = replace(
             equipment,
@@ -90,6 +94,29 @@ async def open_station(
         janitor = Janitor(client, workspaces, checkpoints, every=options.cleaning_interval)
         async with _at_work(janitor, workspaces):
             yield Station(queue, workspaces=workspaces, checkpoints=checkpoints)
+
+
+@contextmanager
+def _scratch(slot: Slot) -> Iterator[Path]:
+    """A folder for the sockets and certificates of a slot. What a killed worker has left there is removed.
+
+    Raises:
+        SandboxError: Sockets cannot be made there.
+    """
+    # The id is nobody else's to guess: it stands in the slot's folder, which only its user can read.
+    folder = Path(gettempdir()) / f"sojourn-{slot.id[:12]}"
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        text = f"sockets cannot be made in {str(folder)!r}, whose path is too long; name a shorter folder in TMPDIR"
+        raise SandboxError(text)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise SandboxError(f"sockets cannot be made in {str(folder)!r} ({error.strerror}); remove it") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _equipment(

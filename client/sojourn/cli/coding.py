@@ -17,9 +17,7 @@ def coding(
     model: Annotated[
         str | None, typer.Option("--model", help="A real model, as provider:name, in place of the script.")
     ] = None,
-    sandbox: Annotated[
-        str, typer.Option("--sandbox", metavar="KIND", help="bubblewrap, docker; local protects nothing.")
-    ] = "bubblewrap",
+    sandbox: Annotated[str, typer.Option("--sandbox", metavar="KIND", help="bubblewrap or docker.")] = "bubblewrap",
     keep: Annotated[
         Path | None, typer.Option("--keep", help="Keep the session in this folder.", file_okay=False)
     ] = None,

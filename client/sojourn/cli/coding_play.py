@@ -76,15 +76,13 @@ async def _sandbox_works(screen: Screen, name: str) -> bool:
     except SandboxError as error:
         screen.verdict(f"There is no sandbox for the agent: {error}", good=False)
         screen.say("install bubblewrap (on Debian: apt-get install bubblewrap), or try --sandbox docker")
-        screen.say(
-            "--sandbox local runs the agent's commands as you, on your files: fit for the script, not for a model"
-        )
         return False
     if choice.sandbox is None:
         screen.verdict(f"There is no sandbox for the agent: {choice.reason}", good=False)
         return False
     if not choice.sandbox.isolates:
-        screen.say(f"sandbox {name} PROTECTS NOTHING: the agent's commands run as you, on this machine's files")
+        screen.verdict(f"Sandbox {name!r} protects nothing; this demonstration takes one that does.", good=False)
+        return False
     return True
 
 
