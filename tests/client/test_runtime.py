@@ -286,6 +286,19 @@ async def test_a_session_started_in_one_runtime_is_answered_from_another(stage: 
     assert probe.texts() == ["done"]
 
 
+async def test_deletion_is_told_to_one_who_has_seen_the_end_before(stage: "Stage") -> None:
+    probe = await stage.session()
+    await probe.session.send_and_wait("hello")
+    probe.forget()
+
+    async with stage.runtime.follow(probe.session) as events:
+        reading = asyncio.create_task(anext(events))
+        await probe.session.delete()
+
+        with pytest.raises(SessionNotFoundError):
+            await asyncio.wait_for(reading, 60)
+
+
 async def test_deletion_is_told_inside_the_block_that_follows(stage: "Stage") -> None:
     probe = await stage.session()
     await probe.session.send_and_wait("hello")

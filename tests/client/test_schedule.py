@@ -13,7 +13,6 @@ from sojourn.types import (
     AgentArchivedError,
     AgentNotFoundError,
     AgentRef,
-    AgentToolset,
     CronSchedule,
     Deployment,
     DeploymentArchivedError,
@@ -29,6 +28,7 @@ from sojourn.types import (
     ManualTrigger,
     Owner,
     ScheduleTrigger,
+    Skill,
     SystemMessage,
     TextBlock,
     UserMessage,
@@ -123,14 +123,14 @@ async def test_agent_that_cannot_run_is_refused(stage: Any) -> None:
     await stage.work([DONE])
     archived = await stage.agent()
     await archived.archive()
-    boxed = await stage.runtime.create(
-        (await (await stage.agent()).get()).definition.model_copy(update={"tools": (AgentToolset(),)})
+    skilled = await stage.runtime.create(
+        (await (await stage.agent()).get()).definition.model_copy(update={"skills": (Skill(skill_id="xlsx"),)})
     )
 
     with pytest.raises(AgentArchivedError):
         await deploy(stage, of=archived)
-    with pytest.raises(InvalidRequestError, match="sandbox"):
-        await deploy(stage, of=boxed)
+    with pytest.raises(InvalidRequestError, match="skills"):
+        await deploy(stage, of=skilled)
     with pytest.raises(AgentNotFoundError):
         await stage.runtime.create_deployment(
             DeploymentDefinition(name="x", agent="agent_nobody", initial_events=(HELLO,))

@@ -18,6 +18,7 @@ from sojourn.client.directory import EnvironmentRegistry
 from sojourn.client.environment import EnvironmentStore
 from sojourn.client.explain import explain
 from sojourn.client.failure import translated
+from sojourn.client.farewell import check_kept
 from sojourn.client.file import files_of
 from sojourn.client.handle import SessionHandle, ToolUse, call_id
 from sojourn.client.log import Follower, SessionLogs
@@ -39,8 +40,16 @@ from sojourn.client.vault_registry import VaultRegistry
 from sojourn.types.account import Budget
 from sojourn.types.agent import AgentVersion
 from sojourn.types.content import ContentBlock
-from sojourn.types.error import AgentArchivedError, SessionNotFoundError, SojournError, WorkerUnavailableError
-from sojourn.types.event import AgentMessage, SessionEvent, UserCustomToolResult, UserEvent, UserInterrupt, UserMessage
+from sojourn.types.error import AgentArchivedError, SessionNotFoundError, WorkerUnavailableError
+from sojourn.types.event import (
+    AgentMessage,
+    SessionEvent,
+    SessionTerminated,
+    UserCustomToolResult,
+    UserEvent,
+    UserInterrupt,
+    UserMessage,
+)
 from sojourn.types.explanation import SessionExplanation
 from sojourn.types.id import DeploymentId, EnvironmentId, SessionId, VaultId
 from sojourn.types.name import TASK_QUEUE
@@ -357,8 +366,7 @@ class AgentRuntime(SessionControl, ScheduleRegistry, EnvironmentRegistry, VaultR
         """
         session_id, owner = self._session(session, owner)
         run_id, history_length = await self._sessions.entry(session_id, owner, from_seq=from_seq)
-        missing = SessionNotFoundError(session_id)
-        with translated(self._address, missing=missing):
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
             async with (
                 self._logs.follow(
                     f"{owner.workspace}/{session_id}",
@@ -367,16 +375,21 @@ class AgentRuntime(SessionControl, ScheduleRegistry, EnvironmentRegistry, VaultR
                     from_seq=from_seq,
                     previews=previews,
                 ) as follower,
-                aclosing(self._told(follower, missing)) as events,
+                aclosing(self._told(follower, session_id, owner)) as events,
             ):
                 yield events
 
-    async def _told(self, follower: Follower, missing: SojournError) -> AsyncGenerator[SessionEvent | Preview, None]:
+    async def _told(
+        self, follower: Follower, session_id: SessionId, owner: Owner
+    ) -> AsyncGenerator[SessionEvent | Preview, None]:
         """What a follower sees. Its errors are translated here too, for whoever catches them inside the block."""
-        with translated(self._address, missing=missing):
+        event: SessionEvent | Preview | None = None
+        with translated(self._address, missing=SessionNotFoundError(session_id)):
             async with aclosing(aiter(follower)) as events:
                 async for event in events:
                     yield event
+            if not isinstance(event, SessionTerminated):
+                await check_kept(self._sessions, session_id, owner)
 
     async def stream_events(
         self,

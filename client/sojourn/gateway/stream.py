@@ -1,10 +1,9 @@
 """The live stream of a session's events."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sojourn.gateway.endpoint import Call
 from sojourn.gateway.error import GatewayError, error_body, refusal
@@ -18,11 +17,6 @@ from sojourn.types.id import SessionId, derived_event_id
 from sojourn.types.preview import EventDelta, EventStart, Preview, ToolProgress
 
 logger = logging.getLogger("sojourn.gateway")
-
-_FAREWELL = timedelta(seconds=30)
-"""How long a server may take to forget a session whose log has ended without a last word: it is being deleted."""
-
-_LOOKS = timedelta(seconds=0.5)
 
 Events = AsyncGenerator[SessionEvent | Preview, None]
 
@@ -46,7 +40,7 @@ async def open_stream(call: Call[None, StreamQuery]) -> EventStream:
             owner=call.owner,
         )
     )
-    frames = EventFrames(call, Subject(session_id, end.agent.name), after, ended=end.status.is_terminal)
+    frames = EventFrames(call, Subject(session_id, end.agent.name), after)
     return EventStream(
         frames.all(events),
         streams=call.gateway.streams,
@@ -67,12 +61,11 @@ def _begin(call: Call[None, StreamQuery]) -> Place | None:
 class EventFrames:
     """What one client is sent."""
 
-    def __init__(self, call: Call[None, StreamQuery], subject: Subject, after: Place | None, *, ended: bool) -> None:
+    def __init__(self, call: Call[None, StreamQuery], subject: Subject, after: Place | None) -> None:
         self._call = call
         self._subject = subject
         self._after = after
         self._previewed = frozenset(call.query.event_deltas)
-        self._complete = ended
 
     async def all(self, events: Events) -> AsyncGenerator[bytes, None]:
         """Everything from the first byte to the last."""
@@ -83,8 +76,6 @@ class EventFrames:
                     yield frame(each.event.model_dump_json(), id=str(each.place))
                 elif self._is_wanted(each):
                     yield frame(each.model_dump_json())
-            if not self._complete and await self._is_deleted():
-                yield self._deleted()
         except SessionNotFoundError:
             yield self._deleted()
         except Exception as error:
@@ -94,7 +85,6 @@ class EventFrames:
         async for event in events:
             yield event
             if isinstance(event, SessionTerminated):
-                self._complete = True
                 return
 
     def _is_wanted(self, preview: Preview) -> bool:
@@ -110,18 +100,6 @@ class EventFrames:
     async def _past(self, seq: int) -> Iterable[SessionEvent]:
         call = self._call
         return await call.gateway.logbooks.past(call.runtime, self._subject.session_id, call.owner, seq)
-
-    async def _is_deleted(self) -> bool:
-        """Whether the session is gone. One that an operator has ended in Temporal stays."""
-        waited = timedelta(0)
-        while waited < _FAREWELL:
-            try:
-                await self._call.runtime.log_end(self._subject.session_id, owner=self._call.owner)
-            except SessionNotFoundError:
-                return True
-            await asyncio.sleep(_LOOKS.total_seconds())
-            waited += _LOOKS
-        return False
 
     def _deleted(self) -> bytes:
         """The last event. It has no place: there is no log any more."""

@@ -540,7 +540,7 @@ async def test_a_failure_in_the_middle_ends_the_stream_with_an_error(error: Exce
 
     call: Any = Call(cast(Any, None), cast(Any, None), cast(Any, None), {}, None, StreamQuery(), "req_1")
     shown = Subject(SessionId("sesn_1"), "actor")
-    frames = [frame async for frame in EventFrames(call, shown, None, ended=False).all(events())]
+    frames = [frame async for frame in EventFrames(call, shown, None).all(events())]
 
     assert len(frames) == 3
     name, data = frames[-1].decode().strip().split("\n")
