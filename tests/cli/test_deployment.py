@@ -49,7 +49,7 @@ async def test_versions_are_listed_made_current_and_drained(
 
 async def test_the_build_id_is_the_release_and_its_code(start: Any, queue: str) -> None:
     async with start("worker", "--task-queue", queue, "--deployment", queue, "--versioning", "auto-upgrade") as process:
-        process_said = (await process.stdout.readline() + await process.stdout.readline()).decode()
+        process_said = (await process.stdout.readuntil(b" of deployment ") + await process.stdout.readline()).decode()
         warned = (await process.stderr.readuntil(b"it gets no work before ") + await process.stderr.readline()).decode()
         process.send_signal(signal.SIGTERM)
         await process.communicate()

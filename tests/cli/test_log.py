@@ -95,7 +95,7 @@ async def test_format_of_the_log_may_come_from_the_environment(start: Any, envir
     async with start("worker", "--task-queue", "test-cli-log-variable") as process:
         line = json.loads(await process.stderr.readline())
 
-    assert line["message"] == "worker started; tools: none"
+    assert line["message"] == "worker started; tools: none; sandbox: none"
 
 
 async def test_worker_logs_a_json_object_on_each_line(
@@ -123,7 +123,7 @@ async def test_worker_logs_a_json_object_on_each_line(
     lines = [json.loads(line) for line in err.decode().splitlines()]
     said = [line["message"] for line in lines]
 
-    assert said[0] == "worker started; tools: fail"
+    assert said[0] == "worker started; tools: fail; sandbox: none"
     assert said[-2:] == ["worker draining; running work gets 10 s", "worker stopped"]
     assert lines[0]["task_queue"] == queue
     told = [line for line in lines if line["message"].startswith("model call failed")]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -76,35 +75,24 @@ def key_of(gateway: Any, environment: Environment) -> str:
     return "worker"
 
 
-_WORKER = """
-import asyncio, sys
-import anthropic
-
-async def main(url, environment, key, folder, max_idle):
-    async with anthropic.AsyncAnthropic(base_url=url, api_key="none") as sdk:
-        work = sdk.beta.environments.work
-        await work.worker(
-            environment_id=environment, environment_key=key, workdir=folder, max_idle=float(max_idle)
-        ).run()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
 @asynccontextmanager
 async def working(
     gateway: Any, environment: Environment, folder: Path, *, max_idle: float = 60
 ) -> AsyncGenerator[None, None]:
-    """The SDK's own worker, as a process of its own, while the block runs."""
-    arguments = (gateway.url, environment.id, key_of(gateway, environment), str(folder), str(max_idle))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _WORKER, *arguments)
-    try:
-        yield
-        assert process.returncode is None, "the worker has ended"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    """The SDK's own worker, while the block runs."""
+    key = key_of(gateway, environment)
+    async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key="none") as sdk:
+        worker = sdk.beta.environments.work.worker(
+            environment_id=environment.id, environment_key=key, workdir=str(folder), max_idle=max_idle
+        )
+        task = asyncio.create_task(worker.run())
+        try:
+            yield
+            assert not task.done(), "the worker has ended"
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 async def test_the_sdks_worker_runs_the_tools_of_a_session(
