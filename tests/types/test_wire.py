@@ -24,6 +24,7 @@ from sojourn.types.agent import (
     Limits,
     McpServer,
     McpToolset,
+    ToolOptions,
 )
 from sojourn.types.converter import data_converter
 from sojourn.types.credential import InjectionLocation
@@ -111,9 +112,13 @@ def field_values(field: FieldInfo) -> st.SearchStrategy[Any]:
 
 
 def instances(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
-    if kind in SPECIAL:
-        return SPECIAL[kind]
-    return st.builds(kind, **{name: field_values(field) for name, field in kind.model_fields.items()})
+    return SPECIAL[kind] if kind in SPECIAL else built(kind)
+
+
+def built(kind: type[BaseModel], **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Any value, but for the fields that come with a strategy of their own."""
+    others = {name: field for name, field in kind.model_fields.items() if name not in given}
+    return st.builds(kind, **{name: field_values(field) for name, field in others.items()}, **given)
 
 
 models = st.builds(
@@ -135,6 +140,12 @@ SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
     ),
     UnknownEvent: st.builds(UnknownEvent, type=st.text().map("later.{}".format)),
 }
+DOMAINS = st.sampled_from([(), ("example.com",), ("docs.example.com", "xn--bcher-kva.example")])
+# There is only one of the two lists.
+SPECIAL[ToolOptions] = st.one_of(
+    built(ToolOptions, allowed_domains=DOMAINS, blocked_domains=st.just(())),
+    built(ToolOptions, allowed_domains=st.just(()), blocked_domains=DOMAINS),
+)
 SPECIAL[BranchCheckout] = st.builds(BranchCheckout, name=st.sampled_from(["main", "feature/äöü", "v1.0"]))
 SPECIAL[FileMount] = st.builds(
     FileMount,
