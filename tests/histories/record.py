@@ -23,6 +23,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from errand import ERRANDS, play_work
 from play import ASK, DONE, HOOKS, LIMITS, PAY, PLAYS, Play, add, definition, hang, idle, pay, saw
 from pydantic import SecretStr
 from temporalio.api.enums.v1 import EventType
@@ -98,6 +99,7 @@ EXPORT = "export-at-end"
 RUN = "deployment-run-started"
 FAILED_RUN = "deployment-run-failed"
 SANDBOX = "check-sandbox"
+WORKS = ("work-stopped", "work-given-back")
 
 # --- plays that bring their own workers ----------------------------------------------------------------------------
 
@@ -240,6 +242,7 @@ LONE: dict[str, Callable[[Client], Awaitable[str]]] = {
     "lost": _lost,
     "versioned": _versioned,
     **YARD,
+    **ERRANDS,
     **{name: partial(_mcp, name=name) for name in MCP_PLAYS},
 }
 """Each gives the id of its session, which has ended."""
@@ -475,6 +478,12 @@ async def _record_question(client: Client, folder: Path) -> None:
     await _write(client, folder, await ask_for_sandbox(client), SANDBOX)
 
 
+async def _record_work(client: Client, folder: Path, name: str) -> None:
+    """An item of the queue of a self-hosted environment."""
+    id = await play_work(client, name)
+    await _write(client, folder, f"{OWNER.workspace}/{id}", name)
+
+
 async def _record_policy(client: Client, folder: Path) -> None:
     async with _worker(client, "policy", PLAYS["turn"]), _crew(client, "policy") as runtime:
         made = await runtime.set_policy(PermissionPolicy.of(deny=["bash(rm *)"]))
@@ -507,6 +516,7 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     RUN: _record_started_run,
     FAILED_RUN: _record_failed_run,
     SANDBOX: _record_question,
+    **{name: partial(_record_work, name=name) for name in WORKS},
 }
 
 

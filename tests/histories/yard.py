@@ -105,6 +105,10 @@ class Yard:
             agent, session_id=f"sesn_{self._name}", title=self._name, roll_over=options.get("roll_over")
         )
 
+    async def ended(self, id: str) -> None:
+        """Wait for the end of a workflow that is no session."""
+        await self._client.get_workflow_handle(f"{OWNER.workspace}/{id}").result()
+
     async def called(self, session: SessionHandle, number: int) -> None:
         """Wait until so many tool calls have been handed to workers."""
         handle = self._client.get_workflow_handle(f"{OWNER.workspace}/{session.id}")

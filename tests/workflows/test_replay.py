@@ -95,7 +95,6 @@ async def _counted(history: WorkflowHistory) -> int:
 # --- every feature is in a recording -------------------------------------------------------------------------------
 
 NEVER = {
-    "user.tool_result": "the client refuses it: toolsets run on the worker",
     "user.define_outcome": "the client refuses it until outcomes exist",
 }
 """What no recording can hold, and why."""
