@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistoryEventFilterType
 
 from sojourn.client.outcome import SILENCE, Check
 from sojourn.client.poll import PollBudget
@@ -19,6 +19,9 @@ LINGER = timedelta(seconds=5)
 """How long a tail goes on after its last follower has left; the next one finds it warm."""
 
 _AT_ONCE = timedelta(seconds=10)
+
+_DELETION = "Delete workflow execution"
+"""The reason a server gives when it terminates what it was asked to delete."""
 
 
 class SessionLogs:
@@ -96,6 +99,18 @@ class SessionLogs:
         finally:
             tail.previews.want(-int(previews))
             self._leave(workflow_id)
+
+    async def is_leaving(self, workflow_id: str, run_id: str) -> bool:
+        """Whether the server has ended this run only to delete it.
+
+        Raises:
+            RPCError: ``NOT_FOUND`` when that is done.
+        """
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        filter = WorkflowHistoryEventFilterType.CLOSE_EVENT
+        async for event in handle.fetch_history_events(event_filter_type=filter):
+            return event.workflow_execution_terminated_event_attributes.reason == _DELETION
+        return False
 
     async def _run_before(self, workflow_id: str, run_id: str, seq: int) -> str:
         """The latest run that begins at or before this number."""

@@ -389,7 +389,7 @@ class AgentRuntime(SessionControl, ScheduleRegistry, EnvironmentRegistry, VaultR
                 async for event in events:
                     yield event
             if not isinstance(event, SessionTerminated):
-                await check_kept(self._sessions, session_id, owner)
+                await check_kept(self._logs, self._sessions, session_id, owner)
 
     async def stream_events(
         self,
