@@ -1,3 +1,4 @@
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ async def test_a_file_lives_from_upload_to_delete(sojourn: Any, tmp_path: Path) 
     assert made.code == 0, made.err
     assert id.startswith("file_")
 
-    shown = await sojourn("files", "get", id, "--json")
-    text = await sojourn("files", "get", id)
-    listed = await sojourn("files", "list", "--json")
-    taken = await sojourn("files", "download", id)
-    saved = await sojourn("files", "download", id, "-o", "copy.bin")
+    shown, text, listed, taken, saved = await asyncio.gather(
+        sojourn("files", "get", id, "--json"),
+        sojourn("files", "get", id),
+        sojourn("files", "list", "--json"),
+        sojourn("files", "download", id),
+        sojourn("files", "download", id, "-o", "copy.bin"),
+    )
 
     assert (shown.document["filename"], shown.document["size_bytes"]) == ("numbers.bin", 5_000_000)
     assert shown.document["expires_at"] is not None
@@ -38,8 +41,10 @@ async def test_a_file_lives_from_upload_to_delete(sojourn: Any, tmp_path: Path) 
 
 
 async def test_what_cannot_be_uploaded_is_told(sojourn: Any, tmp_path: Path) -> None:
-    missing = await sojourn("files", "upload", "nothing.txt", "--json")
-    soon = await sojourn("files", "upload", "-", "--expires-in", "1m", "--json", stdin="x")
+    missing, soon = await asyncio.gather(
+        sojourn("files", "upload", "nothing.txt", "--json"),
+        sojourn("files", "upload", "-", "--expires-in", "1m", "--json", stdin="x"),
+    )
 
     assert (missing.code, "cannot be read" in missing.error["message"]) == (2, True)
     assert (soon.code, "between 3,600 and" in soon.error["message"]) == (2, True)
