@@ -128,7 +128,7 @@ class Probe:
                     found = [event for event in self.log if isinstance(event, kind) and where(event)]
                     if len(found) >= number:
                         return found[number - 1]
-                    assert not self._task.done(), f"the stream ended without it: {self.story()}"
+                    assert not self._task.done(), f"the stream ended without it ({self.failure!r}): {self.story()}"
                     await grown.wait()
         except TimeoutError:
             raise AssertionError(f"no {kind.__name__} number {number} in {self.story()}") from None

@@ -295,14 +295,10 @@ async def test_an_environment_that_asks_for_nothing_admits_sessions(stage: "Stag
     assert await store(stage).admit(made.id, workspace=stage.owner.workspace) == made
 
 
-async def test_a_self_hosted_environment_is_refused(stage: "Stage") -> None:
+async def test_a_self_hosted_environment_is_admitted(stage: "Stage") -> None:
     made = await stage.runtime.create_environment(EnvironmentDefinition(name="n", config=SelfHostedConfig()))
 
-    with pytest.raises(InvalidRequestError) as error:
-        await store(stage).admit(made.id, workspace=stage.owner.workspace)
-
-    assert error.value.param == "environment_id"
-    assert "config.type" in str(error.value)
+    assert await store(stage).admit(made.id, workspace=stage.owner.workspace) == made
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,14 @@ from sojourn.types.history import RunDecoder
 from sojourn.types.name import SESSION_WORKFLOW
 from sojourn.types.session import SessionInput, SessionResult, StopReason
 from sojourn.types.session_error import RetryStatus
-from sojourn.workflows import ENTITIES, CheckSandboxWorkflow, DeploymentRunWorkflow, ExportWorkflow, SessionWorkflow
+from sojourn.workflows import (
+    ENTITIES,
+    CheckSandboxWorkflow,
+    DeploymentRunWorkflow,
+    ExportWorkflow,
+    SessionWorkflow,
+    WorkWorkflow,
+)
 
 FOLDER = Path(__file__).parents[1] / "histories"
 FILES = sorted(FOLDER.glob("*/*.json"))
@@ -45,7 +52,7 @@ def _history(path: Path, change: Callable[[list[dict[str, Any]]], None] = lambda
 
 
 def _replayer(*workflows: type) -> Replayer:
-    others = (ExportWorkflow, DeploymentRunWorkflow, CheckSandboxWorkflow)
+    others = (ExportWorkflow, DeploymentRunWorkflow, CheckSandboxWorkflow, WorkWorkflow)
     return Replayer(
         workflows=workflows or (SessionWorkflow, *ENTITIES, *others),
         data_converter=data_converter,
