@@ -70,8 +70,8 @@ def _idle_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
 
 
 def _call_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
-    uses = AgentToolUse | AgentCustomToolUse | AgentMcpToolUse
-    calls = {event.id: event for event in log if isinstance(event, uses)}
+    calls = {event.id: event for event in log if isinstance(event, AgentToolUse | AgentCustomToolUse | AgentMcpToolUse)}
+    of_mcp = {event.tool_use_id for event in log if isinstance(event, AgentMcpToolResult)}
     results = Counter(event.tool_use_id for event in log if isinstance(event, AgentToolResult | AgentMcpToolResult))
     answers = {event.custom_tool_use_id for event in log if isinstance(event, UserCustomToolResult)}
     answers |= {event.tool_use_id for event in log if isinstance(event, UserToolResult)}
@@ -80,13 +80,7 @@ def _call_faults(log: Sequence[SessionEvent]) -> Iterator[str]:
     for call in calls.values():
         if results[call.id] > 1:
             yield f"{call.name} {call.id} has {results[call.id]} results"
-        if (
-            isinstance(call, AgentMcpToolUse)
-            is not any(
-                isinstance(event, AgentMcpToolResult) for event in log if getattr(event, "tool_use_id", None) == call.id
-            )
-            and results[call.id]
-        ):
+        if results[call.id] and isinstance(call, AgentMcpToolUse) is not (call.id in of_mcp):
             yield f"{call.name} {call.id} has a result of another kind"
         answered = call.id in answers
         if _rests(log) and not results[call.id] and not answered:

@@ -49,14 +49,17 @@ def _check_repository_path(path: str) -> str:
     return check_mount_path(path)
 
 
+_NO_ADDRESS = "write the https:// address of a repository"
+
+
 def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        plain = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
+        plain = bool(parts.scheme in ("https", "http") and parts.hostname and parts.port != 0)
     except ValueError:
-        plain = False
+        raise ValueError(_NO_ADDRESS) from None
     if not plain or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("write the https:// address of a repository")
+        raise ValueError(_NO_ADDRESS)
     if parts.username is not None or parts.password is not None:
         raise ValueError("the address has credentials in it; send them as authorization_token")
     if parts.query or parts.fragment or not parts.path.strip("/"):
