@@ -230,16 +230,21 @@ def _size(folder: Path) -> int:
     return total
 
 
+def _fault(told: str) -> Fault:
+    for pattern, fault in _FAULTS:
+        if re.search(pattern, told, re.IGNORECASE):
+            return fault
+    return "clone"
+
+
 def _failure(told: str) -> CloneError:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
-    found = (fault for pattern, fault in _FAULTS if re.search(pattern, told, re.IGNORECASE))
-    fault: Fault = next(found, "clone")
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
     last = (fatal or lines or ["git failed"])[-1].removeprefix("fatal: ").removeprefix("error: ")
     text = "".join(each if each.isprintable() else " " for each in last)[:300]
     if re.search(r"returned error: 30\d|unable to update url base", told):
         text += "; redirects are not followed, write the address that it leads to"
-    return CloneError(fault, text)
+    return CloneError(_fault(told), text)
 
 
 async def _environment(source: Source, scratch: Path, private: PrivateHosts) -> dict[str, str]:
