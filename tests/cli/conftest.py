@@ -2,10 +2,12 @@
 
 import asyncio
 import fcntl
+import itertools
 import json
 import os
 import signal
 import sys
+import tempfile
 import termios
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +39,7 @@ from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
 _CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from sojourn.cli import main; main()"
 PROGRAM = (sys.executable, "-c", _CODE)
 TASK_QUEUE = "test-cli"
+_NUMBERS = itertools.count()
 PATIENCE = 45
 """Longest wait for anything, in seconds."""
 
@@ -150,15 +153,70 @@ def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def sojourn(environment: dict[str, str], runtime: AgentRuntime, tmp_path: Path) -> Sojourn:
+def sojourn(environment: dict[str, str], runtime: AgentRuntime, nursery: "Nursery", tmp_path: Path) -> Sojourn:
     """Run the program; there is a worker."""
 
     async def run(*arguments: str, stdin: str = "", **variables: str) -> Ended:
-        async with spawn(arguments, environment | variables, tmp_path) as process:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE)
-        return Ended(process.returncode or 0, out.decode(), err.decode())
+        return await asyncio.wait_for(nursery.run(arguments, environment | variables, tmp_path, stdin), PATIENCE)
 
     return run
+
+
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text)
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text()
+
+
+class Nursery:
+    """Runs the program in forks of a process that has imported it (`nursery.py`)."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    async def run(self, arguments: Sequence[str], variables: dict[str, str], folder: Path, stdin: str) -> Ended:
+        assert self._process.stdin is not None
+        with tempfile.TemporaryDirectory() as files:
+            paths = [os.path.join(files, name) for name in ("in", "out", "err")]
+            _write(paths[0], stdin)
+            id = next(_NUMBERS)
+            done = self._waiting[id] = asyncio.get_running_loop().create_future()
+            request = {"id": id, "argv": arguments, "environment": variables, "folder": str(folder), "files": paths}
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            code = await done
+            return Ended(code, _read(paths[1]), _read(paths[2]))
+
+    async def close(self) -> None:
+        assert self._process.stdin is not None
+        # It ends what still runs, then itself.
+        self._process.stdin.close()
+        await asyncio.wait_for(self._process.wait(), PATIENCE)
+        await self._reading
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            told = json.loads(line)
+            if not (waiting := self._waiting.pop(told["id"])).done():
+                waiting.set_result(told["code"])
+
+
+@pytest.fixture(scope="session")
+async def nursery() -> AsyncGenerator[Nursery, None]:
+    pipe = asyncio.subprocess.PIPE
+    terminal = {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).parent / "nursery.py"), stdin=pipe, stdout=pipe, env=os.environ | terminal
+    )
+    made = Nursery(process)
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 @asynccontextmanager
