@@ -61,7 +61,7 @@ class WorkInput(Wire):
 class ClaimWork(Wire):
     """Hands the item out."""
 
-    reclaim_seconds: float = Field(default=RECLAIM.total_seconds(), ge=0)
+    reclaim_seconds: float = Field(default=RECLAIM.total_seconds(), ge=0, le=86_400)
 
 
 class Heartbeat(Wire):
