@@ -1,10 +1,13 @@
 """The reader of the event log: live, from any place, for many, without a worker."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.service import RPCError, RPCStatusCode
 
 from sojourn.activities.context import ToolContext
 from sojourn.client.log import LINGER, SessionLogs
@@ -112,6 +115,32 @@ async def test_two_readers_and_a_second_reading_see_the_same(stage: "Stage") -> 
     await probe.ended()
     assert seen == [probe.log] * 3
     assert await stage.runtime.list_events(probe.session) == probe.log
+
+
+async def test_a_place_that_the_server_does_not_know_any_more_is_found_again(
+    stage: "Stage", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token of a page holds for a branch of the history, which the server leaves at times."""
+    probe = await _conversation(stage, turns=4, roll_over=RollOver(max_events=25))
+    await probe.session.archive()
+    await probe.ended()
+    read = stage.client.workflow_service.get_workflow_execution_history
+    pages: Counter[str] = Counter()
+
+    async def branching(request: GetWorkflowExecutionHistoryRequest, **options: Any) -> Any:
+        request.maximum_page_size = 4
+        pages[request.execution.run_id] += bool(request.next_page_token)
+        if request.next_page_token and pages[request.execution.run_id] in (2, 4):
+            message = "Current and request branch tokens, or current and request versioned transitions, don't match."
+            raise RPCError(message, RPCStatusCode.INVALID_ARGUMENT, b"")
+        return await read(request, **options)
+
+    monkeypatch.setattr(stage.client.workflow_service, "get_workflow_execution_history", branching)
+
+    assert await stage.another_runtime().list_events(probe.session) == probe.log
+    pages.clear()
+    assert await _read(stage.another_runtime(), probe.session) == probe.log
+    assert len([run for run, number in pages.items() if number >= 4]) == await probe.runs() > 1
 
 
 async def test_list_events_can_be_limited(stage: "Stage") -> None:

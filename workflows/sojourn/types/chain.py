@@ -53,7 +53,7 @@ class ChainReader:
         self._client = client
         self._workflow_id = workflow_id
         self._first_run_id = ""
-        self._given = 0
+        self._given = self._repeated = 0
         self._token = b""
         self._fetched: GetWorkflowExecutionHistoryResponse | None = None
 
@@ -81,9 +81,14 @@ class ChainReader:
         except RPCError as error:
             if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
                 return None
+            if self._token and _has_branched(error):
+                # From the run's beginning again, to give only what has not been given.
+                self.event_id, self._token, self._repeated = 0, b"", self._given
+                return []
             return await self._read_archived(error)
         events = page.history.events
-        stored = [found for event in events if (found := await self.run.decode(event)) is not None]
+        found = [each for event in events if (each := await self.run.decode(event)) is not None]
+        stored, self._repeated = found[self._repeated :], max(0, self._repeated - len(found))
         self._token, self._fetched = page.next_page_token, None
         self.event_id = events[-1].event_id if events else self.event_id
         self._given += len(stored)
@@ -106,7 +111,7 @@ class ChainReader:
             self._first_run_id = self.run.first_run_id
             self.run_id = self.run.next_run_id
             self.run = RunDecoder(self._client.data_converter)
-            self.event_id = self._given = 0
+            self.event_id = self._given = self._repeated = 0
         else:
             self.ended = True
 
@@ -159,6 +164,14 @@ async def described_run(client: Client, workflow_id: str, run_id: str = "") -> W
 def is_missing(error: RPCError) -> bool:
     """Whether the server does not have the workflow; without its namespace it cannot know."""
     return error.status is RPCStatusCode.NOT_FOUND and not error.message.lower().startswith("namespace ")
+
+
+def _has_branched(error: RPCError) -> bool:
+    """Whether the place that a page's token stands for is none any more.
+
+    So it is at times after a workflow task that had to be done again. The server tells it by a sentence only.
+    """
+    return error.status is RPCStatusCode.INVALID_ARGUMENT and "branch token" in error.message
 
 
 def _adopt(run: RunDecoder, header: SegmentHeader) -> None:
