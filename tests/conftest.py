@@ -1,8 +1,9 @@
 """Shared fixtures: one Temporal server for the whole run, and a stage for each test: task queue, workers, runtime."""
 
 import asyncio
+import gc
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
 from temporalio.client import Client
+from temporalio.worker._workflow import _WorkflowWorker
 from tests.guard import Guard
 
 from sojourn.activities.conversation import AssistantTurn, SystemTurn, ToolResults, UserTurn
@@ -67,6 +69,27 @@ settings.load_profile("unhurried")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Guard(config))
+
+
+def pytest_collection_finish() -> None:
+    # The modules and tests of a process: a million objects that nothing frees, and that no collection need look at.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_detector() -> Generator[None, None, None]:
+    """A workflow task may take longer than two seconds of a machine that does four things: no test is about that."""
+    begin = _WorkflowWorker.__init__
+
+    def patient(self: Any, **options: Any) -> None:
+        begin(self, **options)
+        assert self._deadlock_timeout_seconds == 2
+        self._deadlock_timeout_seconds = PATIENCE.total_seconds()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_WorkflowWorker, "__init__", patient)
+        yield
 
 
 @pytest.fixture(scope="session")

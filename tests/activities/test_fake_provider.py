@@ -4,7 +4,7 @@ import pytest
 from google import genai
 
 from sojourn.testing.protocol import Reply, Text, Thinking, ToolCall
-from sojourn.testing.provider import FakeProvider
+from sojourn.testing.provider import FakeProvider, Fault
 
 REPLY = Reply([Thinking("hm", "c2ln"), Text("Hello"), ToolCall("add", '{"a": 1}')])
 
@@ -49,3 +49,18 @@ async def test_a_request_past_the_end_of_the_script_is_told_so() -> None:
     async with FakeProvider() as server, openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k") as client:
         with pytest.raises(openai.BadRequestError, match="has no more answers"):
             await client.responses.create(model="m", input="hi")
+
+
+async def test_a_patient_one_gives_the_same_reply_to_the_same_request() -> None:
+    replies = (Reply([Text("one")]), Fault(400), Reply([Text("two")]))
+
+    async with (
+        FakeProvider(*replies, patient=True) as server,
+        openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k") as client,
+    ):
+        said = [(await client.responses.create(model="m", input="hi")).output_text for _ in range(2)]
+        with pytest.raises(openai.BadRequestError):
+            await client.responses.create(model="m", input="more")
+        said.append((await client.responses.create(model="m", input="more")).output_text)
+
+    assert said == ["one", "one", "two"]

@@ -294,8 +294,8 @@ async def test_lists_of_the_server_are_shown_while_the_store_is_down(
     stage.client = with_store(server.client, Store.open(bucket.url))
     stage.runtime = stage.another_runtime()
     await stage.session(DONE)
-    bucket.refuses = True
     await _listed(stage, 1, eventually)
+    bucket.refuses = True
 
     page = await stage.runtime.list_sessions()
 

@@ -153,7 +153,7 @@ async def test_p5_the_same_script_gives_the_same_events_with_every_provider(
     await stage.work(turns, tools=_tools())
 
     async def told(provider: Provider) -> list[str]:
-        async with FakeProvider(*replies) as server:
+        async with FakeProvider(*replies, patient=True) as server:
             return _told((await _session(stage, server.ref(provider))).log)
 
     logs = await asyncio.gather(*(told(provider) for provider in PROVIDERS))

@@ -64,12 +64,14 @@ def test_files_folders_and_links_come_back_as_they_were(before: Path, tmp_path: 
     assert (after / "closed/inside").read_text() == "kept"
 
 
-def test_pipes_sockets_and_rights_to_be_somebody_else_stay_behind(before: Path, tmp_path: Path) -> None:
+def test_pipes_sockets_and_rights_to_be_somebody_else_stay_behind(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(before / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(before)
+        # The whole path may be too long for a socket.
+        monkeypatch.chdir(before)
         server.bind("socket")
-        os.chdir(tmp_path)
     (before / "sudo").write_text("")
     (before / "sudo").chmod(0o4755)
 

@@ -82,8 +82,17 @@ class FakeProvider:
     a 400 that says so. Every answer closes its connection.
     """
 
-    def __init__(self, *script: Scripted) -> None:
+    def __init__(self, *script: Scripted, patient: bool = False) -> None:
+        """Make a provider.
+
+        Args:
+            script: What it answers.
+            patient: Whether a request that is made again after a whole `Reply` gets the same one. A worker that is
+                thought dead, on a machine that is too busy, makes the next repeat its call.
+        """
         self.requests: list[Received] = []
+        self._patient = patient
+        self._latest: tuple[JsonObject, Scripted] | None = None
         self._script = list(script)
         self._arrived = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,7 +165,7 @@ class FakeProvider:
                 await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Received) -> None:
-        answering = asyncio.create_task(_respond(writer, request, self._next()))
+        answering = asyncio.create_task(_respond(writer, request, self._next(request)))
         hanging_up = asyncio.create_task(_watch(reader, request))
         try:
             await asyncio.wait({answering, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,10 +176,14 @@ class FakeProvider:
                 task.cancel()
             await asyncio.gather(answering, hanging_up, return_exceptions=True)
 
-    def _next(self) -> Scripted:
-        return (
-            self._script.pop(0) if self._script else Fault(400, "the script of the fake provider has no more answers")
-        )
+    def _next(self, request: Received) -> Scripted:
+        if self._patient and self._latest is not None:
+            body, answer = self._latest
+            if body == request.body and isinstance(answer, Reply):
+                return answer
+        none = Fault(400, "the script of the fake provider has no more answers")
+        self._latest = request.body, self._script.pop(0) if self._script else none
+        return self._latest[1]
 
 
 async def _read(reader: asyncio.StreamReader) -> Received:
