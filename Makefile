@@ -6,8 +6,8 @@ STAMP := $(VENV)/.installed
 ROOTS := workflows activities client
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-coding test format lint types check chaos compat bench long build wheel-test record-histories \
-	machine clean
+.PHONY: help demo demo-coding test format lint types mypy pyright check chaos compat bench long build wheel-test \
+	record-histories machine clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +32,13 @@ lint: $(STAMP) ## Check format, style and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(STAMP) ## Check types: mypy (strict), then pyright
+types: $(STAMP) ## Check types: mypy (strict) and pyright, at the same time
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync mypy pyright
+
+mypy: $(STAMP)
 	$(BIN)/mypy $(ROOTS) tests examples
+
+pyright: $(STAMP)
 	$(BIN)/pyright
 
 check: lint types test wheel-test ## Everything CI checks
