@@ -216,7 +216,7 @@ def test_all_wire_types_are_looked_at() -> None:
 
 
 @each_type
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_value_survives_the_wire(kind: type[Wire], data: st.DataObject) -> None:
     value = data.draw(instances(kind))
@@ -242,7 +242,7 @@ def test_field_left_off_while_empty_comes_back_as_its_default(kind: type[Wire]) 
 
 
 @each_type
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(data=st.data())
 def test_unknown_field_is_refused_on_input_and_ignored_in_history(kind: type[Wire], data: st.DataObject) -> None:
     value = data.draw(instances(kind))
