@@ -1,6 +1,6 @@
 """What becomes of the tool calls of one answer: rules first, then hooks, then whether anybody can be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -22,6 +22,7 @@ from sojourn.types.session import SessionInput
 _NOBODY = "The call needs a permission, and in this session nobody can be asked. The tool did not run."
 _NOBODY_TO_ASK = "Nobody can be asked in this session. Decide yourself, and say what you have decided."
 _DENIED = "The call was not permitted. The tool did not run."
+_DOUBTED = "A rule restricts shell commands, and it cannot be told which this line runs: {}."
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Judge:
         if entry is not None:
             verdict = await self.hooks.before_tool(call.name, call.input, ruled)
         permission, refusal = self._refused(entry, verdict)
+        if permission == "deny" and verdict.is_ruled and (doubt := self._doubt(call.name, verdict.input, ruled)):
+            refusal = f"{refusal or _DENIED} {_DOUBTED.format(doubt)}"
         timeout = tool.timeout if tool else None
         return ToolCallPart(
             id=id,
@@ -102,6 +105,15 @@ class Judge:
         if verdict.permission == "ask" and not self.start.interactive:
             return "deny", _NOBODY
         return verdict.permission, ""
+
+    def _doubt(
+        self, name: str, input: Mapping[str, JsonValue], ruled: Callable[[Mapping[str, JsonValue]], Permission]
+    ) -> str:
+        """Why rules restrict a line that they do not name, and the way out; empty for any other call."""
+        if not (doubt := self._use(name, input).doubt):
+            return ""
+        # A line without commands is held by the rules about the tool, and by none about commands.
+        return doubt if ruled(input) != ruled({**input, "command": ""}) else ""
 
     def _unaskable(self, input: Mapping[str, JsonValue]) -> str:
         if not self.start.interactive:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue, field_validator
 
-from sojourn.types.command import BashPattern, units
+from sojourn.types.command import BashPattern, doubt, units
 from sojourn.types.glob import PathGlob, TextGlob, escaped, normal_path
 from sojourn.types.shell import SimpleCommand
 from sojourn.types.url import Url, UrlPattern, exact_url_pattern
@@ -74,6 +74,12 @@ class ToolUse:
         line = self.input.get("command") if self.name == "bash" else None
         found = units(line) if isinstance(line, str) else None
         return tuple(found) if found else (None,)
+
+    @cached_property
+    def doubt(self) -> str:
+        """Why nobody can tell which commands a line of shell runs, and the way out; empty for everything else."""
+        line = self.input.get("command") if self.name == "bash" else None
+        return doubt(line) if isinstance(line, str) else ""
 
 
 class _Pattern(Protocol):
