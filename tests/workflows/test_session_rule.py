@@ -79,6 +79,21 @@ async def test_a_line_that_is_denied_because_it_is_not_understood_says_so(
     assert named.endswith("The tool did not run.")
 
 
+async def test_a_line_that_is_denied_because_it_is_not_plain_says_so(stage: Stage) -> None:
+    policy = PermissionPolicy.of(allow=["bash(cat *)"], default="deny")
+    turn = run("cat > notes <<'EOF'\ntext\nEOF", "cat notes > copy; rm notes")
+    probe = await stage.session(turn, DONE, tools=[bash], permissions=policy)
+
+    await probe.session.send("go")
+    await probe.idle()
+
+    written, removed = [text_of(each.content) for each in probe.of(AgentToolResult)]
+    assert (
+        "Rules allow its commands alone and not this line: it has a redirection to a file, a here document" in written
+    )
+    assert removed == "The call was not permitted. The tool did not run."
+
+
 async def test_a_tool_that_is_denied_as_a_whole_gives_no_reason_about_its_line(stage: Stage) -> None:
     policy = PermissionPolicy(tools={"bash": "deny"})
     probe = await stage.session(run(EXPANDED), DONE, tools=[bash], permissions=policy)

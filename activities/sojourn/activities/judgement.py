@@ -22,6 +22,10 @@ from sojourn.types.session import SessionInput
 _NOBODY = "The call needs a permission, and in this session nobody can be asked. The tool did not run."
 _NOBODY_TO_ASK = "Nobody can be asked in this session. Decide yourself, and say what you have decided."
 _DENIED = "The call was not permitted. The tool did not run."
+_NOT_PLAIN = (
+    "Rules allow its commands alone and not this line: it has a redirection to a file, a here document, an assignment or"
+    " a keyword of the shell. Leave that out, and write files with a tool for files."
+)
 _DOUBTED = "A rule restricts shell commands, and it cannot be told which this line runs: {}."
 
 
@@ -52,8 +56,8 @@ class Judge:
         if entry is not None:
             verdict = await self.hooks.before_tool(call.name, call.input, ruled)
         permission, refusal = self._refused(entry, verdict)
-        if permission == "deny" and verdict.is_ruled and (doubt := self._doubt(call.name, verdict.input, ruled)):
-            refusal = f"{refusal or _DENIED} {_DOUBTED.format(doubt)}"
+        if permission == "deny" and verdict.is_ruled and (reason := self._reason(call.name, verdict.input, ruled)):
+            refusal = f"{refusal or _DENIED} {reason}"
         timeout = tool.timeout if tool else None
         return ToolCallPart(
             id=id,
@@ -106,14 +110,17 @@ class Judge:
             return "deny", _NOBODY
         return verdict.permission, ""
 
-    def _doubt(
+    def _reason(
         self, name: str, input: Mapping[str, JsonValue], ruled: Callable[[Mapping[str, JsonValue]], Permission]
     ) -> str:
-        """Why rules restrict a line that they do not name, and the way out; empty for any other call."""
-        if not (doubt := self._use(name, input).doubt):
-            return ""
+        """Why rules restrict a line of shell whose commands they do not, and the way out; empty for any other call."""
+        use = self._use(name, input)
         # A line without commands is held by the rules about the tool, and by none about commands.
-        return doubt if ruled(input) != ruled({**input, "command": ""}) else ""
+        if use.doubt and ruled(input) != ruled({**input, "command": ""}):
+            return _DOUBTED.format(use.doubt)
+        if use.parts and all(ruled({**input, "command": each}) == "allow" for each in use.parts):
+            return _NOT_PLAIN
+        return ""
 
     def _unaskable(self, input: Mapping[str, JsonValue]) -> str:
         if not self.start.interactive:

@@ -80,6 +80,12 @@ def units(line: str) -> list[SimpleCommand] | None:
     return None if read.opaque or not read.clean else read.commands
 
 
+def parts(line: str) -> tuple[str, ...]:
+    """The simple commands of a line that is understood and yet not plain, so that no pattern allows it as a whole."""
+    read = _read(line)
+    return () if read.opaque or read.clean else tuple(each.text for each in read.commands)
+
+
 def analysed(line: str) -> frozenset[str] | None:
     """All commands that the line could run, as texts; ``None`` if that cannot be told."""
     found = _analysis(line)
