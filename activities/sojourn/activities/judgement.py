@@ -23,8 +23,8 @@ _NOBODY = "The call needs a permission, and in this session nobody can be asked.
 _NOBODY_TO_ASK = "Nobody can be asked in this session. Decide yourself, and say what you have decided."
 _DENIED = "The call was not permitted. The tool did not run."
 _NOT_PLAIN = (
-    "Rules allow its commands alone and not this line: it has a redirection to a file, a here document, an assignment or"
-    " a keyword of the shell. Leave that out, and write files with a tool for files."
+    "Rules allow its commands alone and not this line: it has a redirection to a file, a here document, an assignment"
+    " or a keyword of the shell. Leave that out, and write files with a tool for files."
 )
 _DOUBTED = "A rule restricts shell commands, and it cannot be told which this line runs: {}."
 
