@@ -101,3 +101,24 @@ async def test_what_is_wrong_is_refused_without_its_secret(keyed: Any, sojourn: 
     assert [each.code for each in ended] == [2] * 7, [each.err for each in ended]
     assert not any("plain-" in each.err for each in ended)
     assert KEYS_VARIABLE in keyless.err
+
+
+async def test_vaults_are_sealed_anew_or_it_is_told_why_not(keyed: Any) -> None:
+    """The program's worker has a key of its own, which opens nothing of this one's."""
+    workspace = ("--workspace", "cli-reseal")
+    vault = (await keyed("vaults", "create", "--name", "old", *workspace)).out.strip()
+    assert (await keyed("vaults", "reseal", *workspace, "--json")).document == {
+        "vaults": 1,
+        "resealed": [],
+        "failures": {},
+    }
+    id = (await keyed("credentials", "create", vault, "--variable", "KEY", *workspace, stdin="plain-x")).out.strip()
+
+    failed, missing = await asyncio.gather(
+        keyed("vaults", "reseal", *workspace), keyed("vaults", "reseal", "vlt_none", *workspace)
+    )
+
+    assert failed.code not in (0, missing.code)
+    assert f"credential {id} stays as it is: " in failed.err
+    assert "keep the old keys" in failed.err
+    assert missing.code == 3

@@ -64,6 +64,7 @@ from sojourn.types import (
     StaticBearerChange,
     ToolOptions,
     UserMessage,
+    Vault,
     VaultChange,
     VaultDefinition,
     VaultNotFoundError,
@@ -80,6 +81,7 @@ from sojourn.types.name import (
     DELETE_CREDENTIAL_UPDATE,
     HOLD_ENVIRONMENT_UPDATE,
     REFRESH_CREDENTIAL_UPDATE,
+    RESEAL_VAULT_UPDATE,
 )
 from sojourn.types.seal import KEYS_VARIABLE, new_keys_line
 from sojourn.types.session import UpdateSessionInput
@@ -92,6 +94,7 @@ AGENT = "agent-versions"
 ENVIRONMENT = "environment-changes"
 VAULT = "vault-changes"
 ARCHIVED_VAULT = "vault-archived"
+RESEALED_VAULT = "vault-resealed"
 NAME = "environment-name"
 KEY = "key"
 POLICY = "policy"
@@ -442,18 +445,36 @@ async def _record_archived_vault(client: Client, folder: Path) -> None:
             (ARCHIVE_VAULT_UPDATE, None),
             (ARCHIVE_VAULT_UPDATE, None),
         ):
-            # Not through the runtime, which would have the server forget what is to be recorded.
-            await execute_update(
-                client,
-                workflow_id,
-                name,
-                argument,
-                result=ShedResult,
-                missing=VaultNotFoundError(made.id),
-                task_queue="shut",
-            )
+            await _shed(client, made, name, argument, queue="shut")
         await _begun(client, workflow_id)
     await _write(client, folder, workflow_id, ARCHIVED_VAULT)
+
+
+async def _record_resealed_vault(client: Client, folder: Path) -> None:
+    """Sealed anew with another key, which begins another run; and once more, which changes nothing."""
+    async with _worker(client, "reseal", PLAYS["turn"]), _crew(client, "reseal") as runtime:
+        made = await runtime.create_vault(VaultDefinition(display_name="one"))
+        bearer = NewStaticBearer(mcp_server_url="https://one.example.com", token=SecretStr("recorded"))
+        await runtime.create_credential(made, CredentialDefinition(auth=bearer))
+        os.environ[KEYS_VARIABLE] = f"{new_keys_line('next')},{os.environ[KEYS_VARIABLE]}"
+        for _ in range(2):
+            await _shed(client, made, RESEAL_VAULT_UPDATE, queue="reseal")
+        workflow_id = f"{OWNER.workspace}/{made.id}"
+        await _begun(client, workflow_id)
+    await _write(client, folder, workflow_id, RESEALED_VAULT)
+
+
+async def _shed(client: Client, vault: Vault, name: str, argument: object | None = None, *, queue: str) -> None:
+    """Not through the runtime, which would have the server forget what is to be recorded."""
+    await execute_update(
+        client,
+        f"{OWNER.workspace}/{vault.id}",
+        name,
+        argument,
+        result=ShedResult,
+        missing=VaultNotFoundError(vault.id),
+        task_queue=queue,
+    )
 
 
 async def _record_name(client: Client, folder: Path) -> None:
@@ -510,6 +531,7 @@ ENTITIES: dict[str, Callable[[Client, Path], Awaitable[None]]] = {
     ENVIRONMENT: _record_environment,
     VAULT: _record_vault,
     ARCHIVED_VAULT: _record_archived_vault,
+    RESEALED_VAULT: _record_resealed_vault,
     NAME: _record_name,
     KEY: _record_key,
     POLICY: _record_policy,

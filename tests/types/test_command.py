@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.types.command import BashPattern, units
+from sojourn.types.command import BashPattern, analysed, doubt, units
 from sojourn.types.shell import read_line
 
 
@@ -272,6 +272,38 @@ MORE_HIDING = [
 def test_what_hides_a_command_is_neither_allowed_nor_overlooked(line: str) -> None:
     assert not allows("git *", line)
     assert BashPattern("rm *").concerns(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cat > f <<EOF\n$(date)\nEOF", "the shell expands the text of its here document; quote the delimiter, as in"),
+        ("cat > f <<EOF\nnever ended", "its here document has no end"),
+        ("cat > f <<$END\n$END", "its here document has no plain delimiter"),
+        ("python3 - <<'EOF'\nprint()\nEOF", "`python3` gets its program from the line; write the program to a file"),
+        ("/usr/bin/python3 -c 'print()'", "`python3` gets its program from the line"),
+        ("bash <<'EOF'\nrm x\nEOF", "`bash` reads its commands from its input"),
+        ("bash -c 'cat <<EOF\n`rm`\nEOF'", "a text in it that is run cannot be read"),
+        ("echo `cat <<EOF`", "its here document has no end"),
+        ("$tool x", ""),
+        ('eval "$x"', "it runs text that only the shell knows"),
+        ("echo 'open", "a quote in it is not closed"),
+        ("echo $((1+1))", "it has arithmetic of the shell"),
+        ("echo a\x01", "it has control characters"),
+        ("true;" * 300, "it has more than 200 commands; make it several calls"),
+        ("cat > f <<'EOF'\n$(date)\nEOF", ""),
+        ("git log > file", ""),
+    ],
+)
+def test_who_wrote_a_line_that_is_not_understood_is_told_why(line: str, told: str) -> None:
+    assert doubt(line).startswith(told)
+    assert bool(doubt(line)) is bool(told)
+
+
+@pytest.mark.parametrize("line", [*HIDING, *MORE_HIDING])
+def test_a_line_is_either_understood_or_there_is_a_reason(line: str) -> None:
+    assert (analysed(line) is None) is bool(doubt(line))
+    assert doubt(line).isprintable()
 
 
 UNDERSTOOD = [

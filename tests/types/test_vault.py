@@ -28,7 +28,7 @@ from sojourn.types.credential import (
     TokenEndpointAuth,
     normalized_url,
 )
-from sojourn.types.vault import AddCredentialInput, ChangeCredentialInput, VaultState
+from sojourn.types.vault import AddCredentialInput, ChangeCredentialInput, ResealedCredential, VaultState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EMPTY = VaultState(vault=Vault(id=VaultId("vlt_1"), display_name="team", created_at=NOW, updated_at=NOW))
@@ -194,3 +194,23 @@ def test_an_archived_vault_keeps_nothing_sealed() -> None:
 
     assert all(each == CredentialEntry(credential=each.credential) for each in state.credentials)
     assert state.archived(NOW + timedelta(hours=1)) is state
+
+
+def test_only_secrets_that_are_still_the_same_are_sealed_anew() -> None:
+    state = added(added(EMPTY, 1), 2)
+    wanted = ResealedCredential(credential_id=CredentialId("vcrd_1"), generation=0, sealed={"token": "s1.new"})
+
+    after = state.with_resealed(wanted)
+
+    assert [each.sealed["token"] for each in after.credentials] == ["s1.new", "s1.2"]
+    assert [each.generation for each in after.credentials] == [0, 0]
+    assert [each.credential for each in after.credentials] == [each.credential for each in state.credentials]
+    change = ChangeCredentialInput(
+        credential_id=CredentialId("vcrd_1"), change=CredentialChange(), sealed={"token": "s1.other"}
+    )
+    changed = state.with_change(change, NOW)
+    assert changed.with_resealed(wanted) is changed
+    archived = state.with_archived(CredentialId("vcrd_1"), NOW)
+    assert archived.with_resealed(wanted) is archived
+    assert EMPTY.with_resealed(wanted) is EMPTY
+    assert state.with_resealed(wanted.model_copy(update={"sealed": {}})) is state

@@ -6,6 +6,7 @@ from tests.conftest import PlayedModel, Probe, Stage, eventually
 from sojourn.activities import tool
 from sojourn.testing import ScriptedCall, ScriptedTurn
 from sojourn.types import (
+    AgentToolResult,
     AgentToolUse,
     ConflictError,
     InvalidRequestError,
@@ -15,6 +16,7 @@ from sojourn.types import (
     ToolCallSettledError,
     UpdateSessionInput,
     UserToolConfirmation,
+    text_of,
 )
 from sojourn.types.event import Remember
 
@@ -49,6 +51,58 @@ async def test_a_rule_allows_what_its_pattern_says_and_nothing_around_it(stage: 
     await probe.idle(2, "end_turn")
 
     assert permissions(probe) == ["allow", "ask", "deny"]
+
+
+EXPANDED = "cat > notes <<EOF\nfrom $(date)\nEOF"
+
+
+@pytest.mark.parametrize(
+    "restricted", [PermissionPolicy.of(deny=["bash(rm *)"]), PermissionPolicy.of(ask=["bash(rm *)"])]
+)
+async def test_a_line_that_is_denied_because_it_is_not_understood_says_so(
+    stage: Stage, restricted: PermissionPolicy
+) -> None:
+    turn = run(EXPANDED, "cat > notes <<'EOF'\nfrom $(date)\nEOF", "rm notes")
+    policy = PermissionPolicy(tools={"bash": "allow"})
+    probe = await stage.session(turn, DONE, tools=[bash], policy=policy, permissions=restricted, interactive=False)
+
+    await probe.session.send("go")
+    await probe.idle()
+
+    expanded, named, quoted = [text_of(each.content) for each in probe.of(AgentToolResult)]
+    assert expanded.endswith(
+        "The tool did not run. A rule restricts shell commands, and it cannot be told which this line runs: the shell"
+        " expands the text of its here document; quote the delimiter, as in <<'EOF', or write the text to a file with a"
+        " tool for files."
+    )
+    assert quoted.startswith("ran cat")
+    assert named.endswith("The tool did not run.")
+
+
+async def test_a_line_that_is_denied_because_it_is_not_plain_says_so(stage: Stage) -> None:
+    policy = PermissionPolicy.of(allow=["bash(cat *)"], default="deny")
+    turn = run("cat > notes <<'EOF'\ntext\nEOF", "cat notes > copy; rm notes")
+    probe = await stage.session(turn, DONE, tools=[bash], permissions=policy)
+
+    await probe.session.send("go")
+    await probe.idle()
+
+    written, removed = [text_of(each.content) for each in probe.of(AgentToolResult)]
+    assert (
+        "Rules allow its commands alone and not this line: it has a redirection to a file, a here document" in written
+    )
+    assert removed == "The call was not permitted. The tool did not run."
+
+
+async def test_a_tool_that_is_denied_as_a_whole_gives_no_reason_about_its_line(stage: Stage) -> None:
+    policy = PermissionPolicy(tools={"bash": "deny"})
+    probe = await stage.session(run(EXPANDED), DONE, tools=[bash], permissions=policy)
+
+    await probe.session.send("go")
+    await probe.idle()
+
+    (told,) = [text_of(each.content) for each in probe.of(AgentToolResult)]
+    assert told == "The call was not permitted. The tool did not run."
 
 
 @pytest.mark.parametrize("scope", ["session", "agent", "global"])

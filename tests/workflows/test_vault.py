@@ -45,6 +45,8 @@ from sojourn.types import (
 )
 from sojourn.types.chain import is_missing
 from sojourn.types.seal import KEYS_VARIABLE
+from sojourn.types.vault import ResealReport
+from sojourn.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, Stage
@@ -439,6 +441,51 @@ async def test_what_an_old_key_has_sealed_opens_after_a_rotation(sealed: "Stage"
     assert [each["token"] for each in await opened(sealed, made, both)] == ["plain-bearer-token"] * 2
     with pytest.raises(SecretError):
         await opened(sealed, made)
+
+
+async def test_resealed_secrets_need_the_old_key_no_more(
+    stage: "Stage", monkeypatch: pytest.MonkeyPatch, eventually: "Eventually"
+) -> None:
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    both = Sealer({"next": b"n" * 32, "test": b"t" * 32})
+    await stage.work(options=WorkerOptions(graceful_shutdown=timedelta(0), sealer=both))
+    old, runtime = stage.another_runtime(sealer=SEALER), stage.another_runtime(sealer=both)
+    made = await runtime.create_vault(TEAM)
+    before = [await old.create_credential(made, each) for each in (oauth(), variable())]
+    new = await runtime.create_credential(made, bearer("https://two.example.com"))
+    # Which leaves the key of its placeholder as the old key has sealed it.
+    change = EnvironmentVariableChange(type="environment_variable", secret_value=SecretStr("plain-new"))
+    await runtime.update_credential(made, before[1], CredentialChange(auth=change))
+    texts, secrets = await _sealed(stage, made), await opened(stage, made, both)
+
+    report, again = await runtime.reseal_vault(made), await runtime.reseal_vault(made)
+
+    assert report == ResealReport(resealed=tuple(each.id for each in before))
+    assert again == ResealReport()
+    assert await opened(stage, made, Sealer({"next": b"n" * 32})) == secrets
+    assert await runtime.get_credential(made, new) == new
+    assert await runtime.get_credential(made, before[0]) == before[0]
+
+    async def forgotten() -> bool:
+        whole = "".join([each.to_json() for each in await histories(stage, made)])
+        return not any(text in whole for text in texts if text.startswith("s1.test."))
+
+    await eventually(forgotten, "nothing that the old key has sealed is left on the server")
+
+
+async def test_what_does_not_open_is_told_and_stays(stage: "Stage", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    new = Sealer({"next": b"n" * 32})
+    await stage.work(options=WorkerOptions(graceful_shutdown=timedelta(0), sealer=new))
+    runtime = stage.another_runtime(sealer=SEALER)
+    made = await runtime.create_vault(TEAM)
+    credential = await runtime.create_credential(made, bearer())
+
+    report = await runtime.reseal_vault(made)
+
+    assert not report.resealed
+    assert "vault key 'test', which this process does not have" in report.failures[credential.id]
+    assert (await opened(stage, made))[0]["token"] == "plain-bearer-token"
 
 
 # --- nothing in the clear ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The activities of a vault: `fetch_token` and `probe_credential`. Neither takes nor gives a secret in plain text."""
+"""The activities of a vault: `fetch_token`, `probe_credential`, `reseal_secrets`. No plain secret travels."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,22 @@ from temporalio.client import Client
 
 from sojourn.activities.oauth import fetch_token, shown
 from sojourn.activities.outbound import Answer, Outbound, UnreachableError
-from sojourn.activities.sealed import Secrets, read_vault
+from sojourn.activities.sealed import Secrets, explained, read_vault
 from sojourn.types.credential import CredentialEntry, McpOAuth, OAuthRefresh, Sealed
 from sojourn.types.error import InvalidRequestError, SojournError
-from sojourn.types.name import FETCH_TOKEN_ACTIVITY, PROBE_CREDENTIAL_ACTIVITY
+from sojourn.types.id import CredentialId
+from sojourn.types.name import FETCH_TOKEN_ACTIVITY, PROBE_CREDENTIAL_ACTIVITY, RESEAL_SECRETS_ACTIVITY
 from sojourn.types.seal import Sealer
-from sojourn.types.vault import CredentialPlace, FetchTokenResult, McpProbe, ProbeCredentialResult, TokenRefresh
+from sojourn.types.vault import (
+    CredentialPlace,
+    FetchTokenResult,
+    McpProbe,
+    ProbeCredentialResult,
+    ResealedCredential,
+    ResealSecretsInput,
+    ResealSecretsResult,
+    TokenRefresh,
+)
 
 _INITIALIZE = to_json(
     {
@@ -71,6 +81,25 @@ class CredentialCalls:
         except SojournError as error:
             activity.logger.warning("credential %s cannot be tried: %s", place.credential_id, error)
             return ProbeCredentialResult(verdict="unknown", failed=McpProbe(method="initialize"))
+
+    @activity.defn(name=RESEAL_SECRETS_ACTIVITY)
+    async def reseal_secrets(self, wanted: ResealSecretsInput) -> ResealSecretsResult:
+        """Seal with the first key what another one has sealed. Safe to retry: the vault takes what comes back, or not.
+
+        Raises:
+            VaultUnavailableError: The vault cannot be read now.
+        """
+        state = await read_vault(self._client, wanted.workspace, wanted.vault_id)
+        found: list[ResealedCredential] = []
+        failures: dict[CredentialId, str] = {}
+        for entry in state.active if state is not None else ():
+            id = entry.credential.id
+            try:
+                if sealed := self._secrets.resealed(wanted.workspace, entry):
+                    found.append(ResealedCredential(credential_id=id, generation=entry.generation, sealed=sealed))
+            except SojournError as error:
+                failures[id] = explained(error)
+        return ResealSecretsResult(credentials=tuple(found), failures=failures)
 
     async def _oauth(self, place: CredentialPlace) -> tuple[CredentialEntry, McpOAuth]:
         state = await read_vault(self._client, place.workspace, place.vault_id)

@@ -1,10 +1,12 @@
 """The way out of sandboxes, as the environment of each session allows it."""
 
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from sojourn.activities.sealed import explained
 from sojourn.activities.vault import VaultReader
 from sojourn.sandbox.address import PrivateHosts
 from sojourn.sandbox.egress import Authority, EgressPolicy, EgressProxy, SecretVariable
@@ -13,6 +15,9 @@ from sojourn.sandbox.registry import Registries
 from sojourn.types.credential import LimitedHosts
 from sojourn.types.environment import CloudConfig, LimitedNetwork
 from sojourn.types.session import SessionInput
+from sojourn.types.vault_error import VaultUnavailableError
+
+logger = logging.getLogger("sojourn.activities")
 
 Variables = Callable[[SessionInput], Awaitable[Sequence[SecretVariable]]]
 """The secrets that a session's sandbox gets placeholders of."""
@@ -75,8 +80,12 @@ class Egress:
             package_hosts=registries.hosts,
             private=self._private,
         )
-        own = await self._variables(start) if self._variables is not None else ()
-        secrets = (*own, *registries.secrets)
+        own = None if self._variables is None else _Own(self._variables, start)
+        secrets = (*(await own.first() if own else ()), *registries.secrets)
+
+        async def renewal() -> Sequence[SecretVariable]:
+            return (*(await own.now() if own else ()), *registries.secrets)
+
         socket = self._folder / f"{uuid.uuid4().hex[:12]}.sock"
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(
@@ -87,11 +96,35 @@ class Egress:
                     private=self._private,
                     authority=self._authority if secrets else None,
                     owner=owner,
+                    renewal=renewal if own and own.last else None,
                 )
             )
             seen = proxy.environment() if self._isolates else proxy.environment(ca_file=self._authority.bundle)
             mounts = (*proxy.ca_mounts, *registries.mounts) if self._isolates else ()
             return OpenWay(socket, {**registries.environment, **seen}, mounts, stack.pop_all())
+
+
+class _Own:
+    """A session's own secrets, as last read."""
+
+    def __init__(self, variables: Variables, start: SessionInput) -> None:
+        self._variables = variables
+        self._start = start
+        self.last: Sequence[SecretVariable] = ()
+
+    async def first(self) -> Sequence[SecretVariable]:
+        """Read them; raises what reading them does."""
+        self.last = await self._variables(self._start)
+        return self.last
+
+    async def now(self) -> Sequence[SecretVariable]:
+        """Read them again; while their vault cannot be read they are as they were."""
+        try:
+            return await self.first()
+        except VaultUnavailableError as error:
+            session_id = self._start.session_id
+            logger.warning("secrets stay as they were: %s", explained(error), extra={"session_id": session_id})
+            return self.last
 
 
 def vault_variables(vaults: VaultReader) -> Variables:

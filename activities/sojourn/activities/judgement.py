@@ -1,6 +1,6 @@
 """What becomes of the tool calls of one answer: rules first, then hooks, then whether anybody can be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -22,6 +22,11 @@ from sojourn.types.session import SessionInput
 _NOBODY = "The call needs a permission, and in this session nobody can be asked. The tool did not run."
 _NOBODY_TO_ASK = "Nobody can be asked in this session. Decide yourself, and say what you have decided."
 _DENIED = "The call was not permitted. The tool did not run."
+_NOT_PLAIN = (
+    "Rules allow its commands alone and not this line: it has a redirection to a file, a here document, an assignment"
+    " or a keyword of the shell. Leave that out, and write files with a tool for files."
+)
+_DOUBTED = "A rule restricts shell commands, and it cannot be told which this line runs: {}."
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Judge:
         if entry is not None:
             verdict = await self.hooks.before_tool(call.name, call.input, ruled)
         permission, refusal = self._refused(entry, verdict)
+        if permission == "deny" and verdict.is_ruled and (reason := self._reason(call.name, verdict.input, ruled)):
+            refusal = f"{refusal or _DENIED} {reason}"
         timeout = tool.timeout if tool else None
         return ToolCallPart(
             id=id,
@@ -102,6 +109,18 @@ class Judge:
         if verdict.permission == "ask" and not self.start.interactive:
             return "deny", _NOBODY
         return verdict.permission, ""
+
+    def _reason(
+        self, name: str, input: Mapping[str, JsonValue], ruled: Callable[[Mapping[str, JsonValue]], Permission]
+    ) -> str:
+        """Why rules restrict a line of shell whose commands they do not, and the way out; empty for any other call."""
+        use = self._use(name, input)
+        # A line without commands is held by the rules about the tool, and by none about commands.
+        if use.doubt and ruled(input) != ruled({**input, "command": ""}):
+            return _DOUBTED.format(use.doubt)
+        if use.parts and all(ruled({**input, "command": each}) == "allow" for each in use.parts):
+            return _NOT_PLAIN
+        return ""
 
     def _unaskable(self, input: Mapping[str, JsonValue]) -> str:
         if not self.start.interactive:

@@ -52,6 +52,20 @@ class Secrets:
         context = secret_context(workspace, credential.vault_id, credential.id, name)
         return {name: self._keys.seal(secret.get_secret_value(), context=context)}
 
+    def resealed(self, workspace: str, entry: CredentialEntry) -> Sealed:
+        """All secrets of a credential, sealed with the first key; nothing if they are already.
+
+        Raises:
+            SecretError: One does not open.
+            VaultKeyMissingError: This worker has no key.
+        """
+        if all(map(self._keys.is_current, entry.sealed.values())):
+            return {}
+        sealed: Sealed = {}
+        for name in entry.sealed:
+            sealed |= self.seal(workspace, entry, name, self.open(workspace, entry, name))
+        return sealed
+
     @property
     def _keys(self) -> Sealer:
         if self._sealer is None:

@@ -208,6 +208,7 @@ class SojournWorker:
                 placement.check_sandbox,
                 credentials.fetch_token,
                 credentials.probe_credential,
+                credentials.reseal_secrets,
             ],
             **_tuning(options),
         )

@@ -1,12 +1,15 @@
 """`sojourn vaults …`."""
 
 import sys
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import typer
 
 from sojourn.cli.command import Cli, command
-from sojourn.types import InvalidRequestError, Vault, VaultChange, VaultDefinition, parse
+from sojourn.client import AgentRuntime
+from sojourn.types import InvalidRequestError, SecretError, Vault, VaultChange, VaultDefinition, parse
+from sojourn.types.id import CredentialId
 from sojourn.types.seal import KEYS_VARIABLE, new_keys_line
 
 app = typer.Typer(help="Vaults: where the credentials of sessions are kept, sealed.", no_args_is_help=True)
@@ -96,6 +99,43 @@ async def archive(
     async with cli.runtime() as runtime:
         found = await runtime.archive_vault(vault)
     cli.out.result(found, f"vault {found.id} is archived")
+
+
+@command(app, "reseal")
+async def reseal(
+    cli: Cli,
+    vault: Annotated[str | None, typer.Argument(metavar="[VAULT]", help="One vault; by default all of them.")] = None,
+) -> None:
+    """Seal the secrets of vaults with the workers' first key, after a change of keys.
+
+    When it has ended without a failure, the keys behind the first one seal nothing in these vaults any more.
+    """
+    done: list[str] = []
+    failures: dict[CredentialId, str] = {}
+    async with cli.runtime() as runtime:
+        vaults = [vault] if vault is not None else [each.id async for each in _every(runtime)]
+        for id in vaults:
+            report = await runtime.reseal_vault(id)
+            done += report.resealed
+            failures |= report.failures
+    for credential_id, reason in failures.items():
+        cli.out.note(f"credential {credential_id} stays as it is: {reason}")
+    document = {"vaults": len(vaults), "resealed": done, "failures": failures}
+    cli.out.result(document, f"sealed {len(done)} credentials anew, in {len(vaults)} vaults")
+    if failures:
+        text = f"{len(failures)} credentials are not sealed with the first key; keep the old keys, and repeat this"
+        raise SecretError(text, fault="unreadable")
+
+
+async def _every(runtime: AgentRuntime) -> AsyncGenerator[Vault, None]:
+    """All vaults of the workspace that hold secrets."""
+    page: str | None = None
+    while True:
+        found = await runtime.list_vaults(limit=100, page=page)
+        for each in found.data:
+            yield each
+        if (page := found.next_page) is None:
+            return
 
 
 @command(app, "delete")

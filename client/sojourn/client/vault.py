@@ -35,6 +35,7 @@ from sojourn.types.name import (
     ARCHIVE_VAULT_UPDATE,
     CREDENTIAL_MEMO,
     DELETE_CREDENTIAL_UPDATE,
+    RESEAL_VAULT_UPDATE,
     STATUS_ATTRIBUTE,
     UPDATE_CREDENTIAL_UPDATE,
     UPDATE_VAULT_UPDATE,
@@ -51,6 +52,7 @@ from sojourn.types.vault import (
     AddCredentialInput,
     ChangeCredentialInput,
     CredentialValidation,
+    ResealReport,
     ShedResult,
     Vault,
     VaultChange,
@@ -72,6 +74,10 @@ logger = logging.getLogger("sojourn.client")
 
 _VALIDATION = timedelta(minutes=4)
 """Two looks at a server and one new token, each with a minute for a worker to take it, and the update itself."""
+
+
+_RESEAL = timedelta(seconds=70)
+"""A minute for a worker to take it, and the update itself."""
 
 
 class VaultStore:
@@ -171,6 +177,12 @@ class VaultStore:
         await remove_workflow(self._client, id)
         if (store := store_of(self._client)) is not None:
             await store.delete_folder(session_folder(id))
+
+    async def reseal(self, vault_id: VaultId, *, workspace: str) -> ResealReport:
+        """Have its secrets sealed with the workers' first key. May be repeated."""
+        await self.get(vault_id, workspace=workspace)
+        done = await self._shed(vault_id, workspace, RESEAL_VAULT_UPDATE, timeout=_RESEAL)
+        return done.reseal or ResealReport()
 
     async def page(self, *, workspace: str, include_archived: bool, limit: int, cursor: str | None) -> Page[Vault]:
         """Vaults of a workspace, newest first."""
@@ -292,9 +304,17 @@ class VaultStore:
                 return vault, sorted(credentials, key=lambda each: (each.created_at, each.id))
         raise VaultNotFoundError(vault_id)
 
-    async def _shed(self, vault_id: VaultId, workspace: str, name: str, argument: object | None = None) -> ShedResult:
+    async def _shed(
+        self,
+        vault_id: VaultId,
+        workspace: str,
+        name: str,
+        argument: object | None = None,
+        *,
+        timeout: timedelta = PATIENCE,
+    ) -> ShedResult:
         """An update that takes secrets away, and then the histories that hold them."""
-        done = await self._execute(vault_id, workspace, name, argument, result=ShedResult)
+        done = await self._execute(vault_id, workspace, name, argument, result=ShedResult, timeout=timeout)
         if done.run_id:
             id = workflow_id(workspace, vault_id)
             if not await forget_runs(self._client, id, done.run_id, patience=PATIENCE):

@@ -5,7 +5,7 @@ from sojourn.client.vault import VaultStore
 from sojourn.types.credential import Credential, CredentialChange, CredentialDefinition
 from sojourn.types.id import CredentialId, VaultId
 from sojourn.types.session import Owner
-from sojourn.types.vault import CredentialValidation, Vault, VaultChange, VaultDefinition
+from sojourn.types.vault import CredentialValidation, ResealReport, Vault, VaultChange, VaultDefinition
 
 AnyVault = Vault | VaultId | str
 AnyCredential = Credential | CredentialId | str
@@ -65,6 +65,21 @@ class VaultRegistry:
             WorkerUnavailableError: No worker took it in time.
         """
         return await self._vaults.archive(_vault(vault), workspace=_workspace(self, owner))
+
+    async def reseal_vault(self, vault: AnyVault, *, owner: Owner | None = None) -> ResealReport:
+        """Have the secrets of a vault sealed with the first key of ``SOJOURN_VAULT_KEYS``, as the workers have it.
+
+        The old sealed texts leave the server with the history that held them. Repeating it changes nothing.
+
+        Returns:
+            Which credentials another key had sealed, and which of them still are.
+
+        Raises:
+            VaultNotFoundError: There is none in the workspace.
+            VaultUnavailableError: No worker could read it.
+            WorkerUnavailableError: No worker took it in time.
+        """
+        return await self._vaults.reseal(_vault(vault), workspace=_workspace(self, owner))
 
     async def delete_vault(self, vault: AnyVault, *, owner: Owner | None = None) -> None:
         """Remove it with its credentials and its history. Sessions that run find no credentials any more.

@@ -99,16 +99,16 @@ class Network:
         self._stack = contextlib.AsyncExitStack()
         self._sockets = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="eg")))
 
-    async def listen(self, handler: object, *, tls: str | None = None) -> int:
+    async def listen(self, handler: object, *, tls: str | None = None, address: str = "127.0.0.1") -> int:
         """Serve on a port of its own; with a certificate for a host if it is named."""
         context = self.others.context(tls) if tls else None
-        server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=context)  # type: ignore[arg-type]
+        server = await asyncio.start_server(handler, address, 0, ssl=context)  # type: ignore[arg-type]
         self._stack.callback(server.close)
         return int(server.sockets[0].getsockname()[1])
 
-    async def host(self, *, tls: str | None = None) -> Host:
+    async def host(self, *, tls: str | None = None, address: str = "127.0.0.1") -> Host:
         host = Host()
-        host.port = await self.listen(host.serve, tls=tls)
+        host.port = await self.listen(host.serve, tls=tls, address=address)
         return host
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:

@@ -33,7 +33,9 @@ def test_limited_network_reaches_what_is_named_and_nothing_else() -> None:
 def test_limited_network_has_the_two_ports_of_the_web() -> None:
     policy = EgressPolicy.of(LimitedNetwork(allowed_hosts=("a.example",)))
 
-    assert policy.refusal("a.example", 22) == "port 22 of a.example is closed; limited networking allows 80 and 443"
+    assert (
+        policy.refusal("a.example", 22) == "port 22 of a.example is closed; limited networking opens 80 and 443 of it"
+    )
 
 
 def test_limited_network_without_hosts_reaches_nothing() -> None:
@@ -60,7 +62,9 @@ def test_servers_and_registries_count_only_if_the_environment_allows_them(allowe
     assert (policy.refusal("mcp.example", 8443) is None) is allowed
     assert (policy.refusal("tools.example", 80) is None) is allowed
     assert (policy.refusal("registry.example", 443) is None) is allowed
-    assert policy.refusal("mcp.example", 443)
+    port = "port 443 of mcp.example is closed; limited networking opens 8443 of it"
+    nothing = "mcp.example is not among networking.allowed_hosts of the environment"
+    assert policy.refusal("mcp.example", 443) == (port if allowed else nothing)
 
 
 @pytest.mark.parametrize("url", ["ftp://x.example", "https://", "https://x:99999/", "https://127.1/", "nothing"])

@@ -80,16 +80,34 @@ def units(line: str) -> list[SimpleCommand] | None:
     return None if read.opaque or not read.clean else read.commands
 
 
-@lru_cache(maxsize=64)
+def parts(line: str) -> tuple[str, ...]:
+    """The simple commands of a line that is understood and yet not plain, so that no pattern allows it as a whole."""
+    read = _read(line)
+    return () if read.opaque or read.clean else tuple(each.text for each in read.commands)
+
+
 def analysed(line: str) -> frozenset[str] | None:
     """All commands that the line could run, as texts; ``None`` if that cannot be told."""
+    found = _analysis(line)
+    return found if isinstance(found, frozenset) else None
+
+
+def doubt(line: str) -> str:
+    """Why it cannot be told what the line runs, and the way out, for who wrote it; empty where it can be told."""
+    found = _analysis(line)
+    return found if isinstance(found, str) else ""
+
+
+@lru_cache(maxsize=64)
+def _analysis(line: str) -> frozenset[str] | str:
+    """All commands that the line could run; or why that cannot be told."""
     read = _read(line)
     if read.opaque:
-        return None
+        return read.doubt
     try:
         return frozenset(text for command in read.commands for text in _forms(command.words, 0))
-    except _OpaqueError:
-        return None
+    except _OpaqueError as error:
+        return str(error)
 
 
 @lru_cache(maxsize=64)
@@ -97,8 +115,12 @@ def _read(line: str) -> ShellLine:
     return read_line(line)
 
 
+_NESTED = "it runs commands inside of others too deep; make it several calls"
+_UNKNOWN = "it runs text that only the shell knows, such as a variable; write the command out"
+
+
 class _OpaqueError(Exception):
-    pass
+    """Says why, and the way out."""
 
 
 def _name(word: str) -> str:
@@ -129,7 +151,7 @@ def _forms(words: Sequence[str], depth: int, *, alone: bool = True) -> Iterator[
         alone: Whether nobody else looks at the commands that its later words may be.
     """
     if depth > _DEPTH:
-        raise _OpaqueError
+        raise _OpaqueError(_NESTED)
     head, name = words[0], _name(words[0])
     yield " ".join(words)
     if name != head:
@@ -139,13 +161,13 @@ def _forms(words: Sequence[str], depth: int, *, alone: bool = True) -> Iterator[
         or (name in _SUBSCRIPTS and _subscripted(words))
         or (name in _AWK and any("system" in word or "|" in word for word in words))
     ):
-        raise _OpaqueError
+        raise _OpaqueError(f"`{name}` may run what its arguments hide; leave it out or put it into a script file")
     if name in _SHELLS:
         yield from _of_shell(words, depth, alone=alone)
     elif name in _CODE:
         yield from _of_code(name, words, depth)
     elif _INTERPRETERS.fullmatch(name) and (_inline(words) or _reads_input(words)):
-        raise _OpaqueError
+        raise _OpaqueError(f"`{name}` gets its program from the line; write the program to a file and run that file")
     elif not alone:
         return
     elif name in _RUNNERS or ANY in head or (name == "find" and any(_FIND.match(word) for word in words)):
@@ -157,23 +179,27 @@ def _of_shell(words: Sequence[str], depth: int, *, alone: bool) -> Iterator[str]
         yield from _of_runner(words, depth)
     for place, word in enumerate(words[1:], 1):
         if ANY in word:
-            raise _OpaqueError
+            raise _OpaqueError(_UNKNOWN)
         if word.startswith(("-", "+")) and not word.startswith("--"):
             if "c" in word:
                 rest = [each for each in words[place + 1 :] if not each.startswith(("-", "+"))]
                 return (yield from _of_text(rest[0] if rest else ANY, depth))
             if "s" in word:
-                raise _OpaqueError
+                raise _OpaqueError(_fed(words))
         elif not word.startswith("--"):
             # A file: what stands in it is no part of the line.
             return
-    raise _OpaqueError
+    raise _OpaqueError(_fed(words))
+
+
+def _fed(words: Sequence[str]) -> str:
+    return f"`{_name(words[0])}` reads its commands from its input; write them as the line itself"
 
 
 def _of_code(name: str, words: Sequence[str], depth: int) -> Iterator[str]:
     if name in ("source", "."):
         if any(ANY in word or "/dev/" in word or "/proc/" in word for word in words):
-            raise _OpaqueError
+            raise _OpaqueError(f"what `{name}` reads is not known; name a file")
         return
     given = " ".join(words[1:]) if name == "eval" else next((each for each in words[1:] if each != "--"), "")
     yield from _of_text(given, depth)
@@ -181,7 +207,7 @@ def _of_code(name: str, words: Sequence[str], depth: int) -> Iterator[str]:
 
 def _of_runner(words: Sequence[str], depth: int) -> Iterator[str]:
     if len(words) > _SUFFIXES:
-        raise _OpaqueError
+        raise _OpaqueError(f"a command in it has more than {_SUFFIXES} words; make it several calls")
     for place in range(1, len(words)):
         yield from _forms(words[place:], depth + 1, alone=False)
         if SPACE in words[place]:
@@ -193,11 +219,12 @@ def _of_text(text: str, depth: int) -> Iterator[str]:
     # White space in a word has been marked; which it was does not matter as long as it parts words, and a line break
     # parts commands as well.
     if ANY in text:
-        raise _OpaqueError
+        raise _OpaqueError(_UNKNOWN)
     for line in (text.replace(SPACE, " "), text.replace(SPACE, "\n")):
         read = read_line(line, depth=depth + 1)
         if read.opaque:
-            raise _OpaqueError
+            # Why would be said of a text whose white space is lost.
+            raise _OpaqueError("a text in it that is run cannot be read; write it to a file and run that file")
         for command in read.commands:
             yield from _forms(command.words, depth + 1)
 

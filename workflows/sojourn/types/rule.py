@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue, field_validator
 
-from sojourn.types.command import BashPattern, units
+from sojourn.types.command import BashPattern, doubt, parts, units
 from sojourn.types.glob import PathGlob, TextGlob, escaped, normal_path
 from sojourn.types.shell import SimpleCommand
 from sojourn.types.url import Url, UrlPattern, exact_url_pattern
@@ -74,6 +74,21 @@ class ToolUse:
         line = self.input.get("command") if self.name == "bash" else None
         found = units(line) if isinstance(line, str) else None
         return tuple(found) if found else (None,)
+
+    @property
+    def doubt(self) -> str:
+        """Why nobody can tell which commands a line of shell runs, and the way out; empty for everything else."""
+        return doubt(self._line)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The commands of a line of shell that is not plain (redirections, here documents …); else nothing."""
+        return parts(self._line)
+
+    @property
+    def _line(self) -> str:
+        line = self.input.get("command") if self.name == "bash" else None
+        return line if isinstance(line, str) else ""
 
 
 class _Pattern(Protocol):

@@ -101,6 +101,10 @@ class Sealer:
         data = nonce + self._cipher(id).encrypt(nonce, text.encode(), _associated(id, context))
         return f"{_VERSION}.{id}.{base64.urlsafe_b64encode(data).decode().rstrip('=')}"
 
+    def is_current(self, sealed: str) -> bool:
+        """Whether the first key sealed it."""
+        return sealed.startswith(f"{_VERSION}.{next(iter(self._keys))}.")
+
     def open(self, sealed: str, *, context: str) -> str:
         """Decrypt with the key that it was sealed with.
 

@@ -56,24 +56,46 @@ class ShellLine:
 
     commands: list[SimpleCommand] = field(default_factory=list)
     clean: bool = True
-    opaque: bool = False
+    doubt: str = ""
+    """Why nobody can tell what it runs, and the way out; empty where that can be told."""
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nobody can tell what it runs."""
+        return bool(self.doubt)
 
 
 def read_line(text: str, *, depth: int = 0) -> ShellLine:
     """Read a line, or several."""
     line = ShellLine()
-    if len(text) > _LENGTH or depth > _DEPTH or _MARKS.search(text):
-        return ShellLine(clean=False, opaque=True)
     try:
-        reader = _Reader(text, line, depth)
-        reader.commands(end="")
-    except (_NotUnderstoodError, RecursionError):
-        line.clean, line.opaque = False, True
+        if len(text) > _LENGTH:
+            raise _NotUnderstoodError(f"it is longer than {_LENGTH:,} characters; put what is long into a file first")
+        if _MARKS.search(text):
+            raise _NotUnderstoodError("it has control characters; leave them out")
+        if depth > _DEPTH:
+            raise _NotUnderstoodError(_NESTED)
+        _Reader(text, line, depth).commands(end="")
+    except _NotUnderstoodError as error:
+        line.clean, line.doubt = False, str(error)
+    except RecursionError:
+        line.clean, line.doubt = False, _NESTED
     return line
 
 
+_NESTED = "commands are nested too deep in it; make it several calls"
+_ENDLESS = "its here document has no end; write the delimiter on a line of its own"
+_UNQUOTED = "a quote in it is not closed; close it"
+_UNPAIRED = "brackets in it cannot be paired; make it several calls"
+_ARITHMETIC = "it has arithmetic of the shell; compute in a script that is a file"
+_EXPANDED = (
+    "the shell expands the text of its here document; quote the delimiter, as in <<'EOF', or write the text to a file"
+    " with a tool for files"
+)
+
+
 class _NotUnderstoodError(Exception):
-    pass
+    """Says why, and the way out."""
 
 
 class _Reader:
@@ -94,7 +116,7 @@ class _Reader:
             char = self._peek()
             if char == "":
                 if end or self._heredocs:
-                    raise _NotUnderstoodError
+                    raise _NotUnderstoodError(_ENDLESS if self._heredocs else _UNPAIRED)
                 return self._finish(words)
             if char == end:
                 self._at += 1
@@ -121,9 +143,9 @@ class _Reader:
         if char in "()":
             self._line.clean = False
             if char == "(" and self._ahead(1) == "(":
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(_ARITHMETIC)
             if char == ")" and self._nesting:
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(_UNPAIRED)
         pair = self._text[self._at : self._at + 2]
         self._finish(words)
         if char == "(":
@@ -146,13 +168,13 @@ class _Reader:
         while left:
             word, quoted = left[0]
             if (not quoted and word in _OPAQUE_WORDS) or (word == "case" and self._nesting):
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(f"`{word}` hides commands here; put them into a script that is a file")
             if not (not quoted and word in _KEYWORDS) and not _ASSIGNMENT.match(word):
                 break
             self._line.clean = False
             left.pop(0)
         if len(self._line.commands) >= _COMMANDS:
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError(f"it has more than {_COMMANDS} commands; make it several calls")
         if left:
             self._line.commands.append(SimpleCommand(tuple(word for word, _ in left)))
 
@@ -175,7 +197,7 @@ class _Reader:
         while self._peek() in (" ", "\t"):
             self._at += 1
         if self._peek() in ("", *";|&\n()<>"):
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError("a redirection in it has no target; name one")
         start = self._at
         target, quoted = self._word()
         if operator in ("<<", "<<-"):
@@ -186,14 +208,14 @@ class _Reader:
 
     def _heredoc(self, raw: str, delimiter: str, quoted: bool, *, tabs: bool) -> None:
         if ANY in delimiter or SPACE in delimiter or "$" in raw or "`" in raw or not delimiter:
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError("its here document has no plain delimiter; write a word, as in <<'EOF'")
         self._heredocs.append((delimiter, quoted, tabs))
 
     def _skip_heredocs(self) -> None:
         for delimiter, quoted, tabs in self._heredocs:
             while True:
                 if self._at >= len(self._text):
-                    raise _NotUnderstoodError
+                    raise _NotUnderstoodError(_ENDLESS)
                 stop = self._text.find("\n", self._at)
                 stop = len(self._text) if stop < 0 else stop
                 body, self._at = self._text[self._at : stop], min(stop + 1, len(self._text))
@@ -201,7 +223,7 @@ class _Reader:
                     break
                 # Joined lines may hide the end, and what is expanded may run something.
                 if not quoted and ("`" in body or "$" in body or body.endswith("\\")):
-                    raise _NotUnderstoodError
+                    raise _NotUnderstoodError(_EXPANDED)
         self._heredocs = []
 
     # --- words -----------------------------------------------------------------------------------------------------
@@ -251,7 +273,7 @@ class _Reader:
     def _single(self) -> str:
         stop = self._text.find("'", self._at + 1)
         if stop < 0:
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError(_UNQUOTED)
         text, self._at = self._text[self._at + 1 : stop], stop + 1
         return _inner(text)
 
@@ -260,7 +282,7 @@ class _Reader:
         pieces: list[str] = []
         while (char := self._peek()) != '"':
             if char == "":
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(_UNQUOTED)
             if char == "$":
                 pieces.append(self._dollar(quoted=True))
             elif char == "`":
@@ -277,7 +299,7 @@ class _Reader:
     def _escape(self) -> str:
         char = self._ahead(1)
         if char == "":
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError("it ends with a backslash; leave that out")
         self._at += 2
         return "" if char == "\n" else _inner(char)
 
@@ -285,18 +307,18 @@ class _Reader:
         following = self._ahead(1)
         if following == "(":
             if self._ahead(2) == "(":
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(_ARITHMETIC)
             self._at += 2
             held, self._heredocs = self._heredocs, []
             self._group()
             if self._heredocs:
-                raise _NotUnderstoodError
+                raise _NotUnderstoodError(_ENDLESS)
             self._heredocs = held
             return ANY
         if following == "{":
             return self._parameter()
         if following == "[":
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError(_ARITHMETIC)
         if following in ("'", '"') and not quoted:
             self._line.clean = False
             self._at += 1
@@ -309,7 +331,7 @@ class _Reader:
         """``$'…'``, where anything may be written as a number."""
         found = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL).match(self._text, self._at)
         if found is None:
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError(_UNQUOTED)
         self._at = found.end()
         return ANY
 
@@ -317,7 +339,7 @@ class _Reader:
         stop = self._text.find("}", self._at)
         content = self._text[self._at + 2 : stop]
         if stop < 0 or not _TAME_PARAMETER.fullmatch(content):
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError("it has a `${…}` that may run something; use plain variables")
         if not _PLAIN_PARAMETER.fullmatch(content):
             self._line.clean = False
         self._at = stop + 1
@@ -326,12 +348,12 @@ class _Reader:
     def _backticks(self) -> str:
         found = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL).match(self._text, self._at)
         if found is None:
-            raise _NotUnderstoodError
+            raise _NotUnderstoodError(_UNQUOTED)
         self._at = found.end()
         inside = read_line(re.sub(r"\\([`\\$\"])", r"\1", found.group(1)), depth=self._depth + 1)
         self._line.commands += inside.commands
         self._line.clean = False
-        self._line.opaque = self._line.opaque or inside.opaque
+        self._line.doubt = self._line.doubt or inside.doubt
         return ANY
 
     def _peek(self) -> str:

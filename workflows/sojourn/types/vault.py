@@ -111,6 +111,15 @@ class ChangeCredentialInput(Wire):
     sealed: Sealed = {}
 
 
+class ResealedCredential(Wire):
+    """The secrets of a credential, sealed with another key."""
+
+    credential_id: CredentialId
+    generation: int
+    """Of the secrets that were opened."""
+    sealed: Sealed
+
+
 class VaultState(Wire):
     """A vault with its credentials. Every method gives another one, or refuses."""
 
@@ -202,6 +211,17 @@ class VaultState(Wire):
         changes = {"auth": auth.model_copy(update={"expires_at": expires_at}), "updated_at": now}
         return self._replaced(_renewed(entry, entry.credential.model_copy(update=changes), sealed))
 
+    def with_resealed(self, resealed: ResealedCredential) -> Self:
+        """With the same secrets sealed with another key: of the same generation, since for users nothing has changed.
+
+        A credential that is gone or has changed since it was read stays as it is.
+        """
+        for entry in self.active:
+            same = entry.credential.id == resealed.credential_id and entry.generation == resealed.generation
+            if same and entry.sealed.keys() == resealed.sealed.keys():
+                return self._replaced(entry.model_copy(update={"sealed": resealed.sealed}))
+        return self
+
     def with_archived(self, credential_id: CredentialId, now: datetime) -> Self:
         """With a credential archived: its secrets are gone, its key is free. Repeating it changes nothing.
 
@@ -269,6 +289,15 @@ def _patched(metadata: Mapping[str, str], patch: Mapping[str, str | None]) -> di
         raise InvalidRequestError(text, param=path, code="invalid_metadata") from None
 
 
+class ResealReport(Wire):
+    """What came of sealing the secrets of a vault with the first key."""
+
+    resealed: tuple[CredentialId, ...] = ()
+    """Credentials whose secrets another key had sealed."""
+    failures: dict[CredentialId, str] = {}
+    """Why a credential stays as it is, for people."""
+
+
 class ShedResult(Wire):
     """What an update came to that takes secrets away."""
 
@@ -276,6 +305,7 @@ class ShedResult(Wire):
     """The run whose history has held them; empty if there were none."""
     vault: Vault | None = None
     credential: Credential | None = None
+    reseal: Annotated[ResealReport | None, Omitted] = None
 
 
 class VaultInput(Wire):
@@ -294,6 +324,20 @@ class CredentialPlace(Wire):
     workspace: str
     vault_id: VaultId
     credential_id: CredentialId
+
+
+class ResealSecretsInput(Wire):
+    """Which vault's secrets are to be sealed with the first key."""
+
+    workspace: str
+    vault_id: VaultId
+
+
+class ResealSecretsResult(Wire):
+    """Those that another key had sealed, and those that do not open."""
+
+    credentials: tuple[ResealedCredential, ...] = ()
+    failures: dict[CredentialId, str] = {}
 
 
 class HttpAnswer(Wire):

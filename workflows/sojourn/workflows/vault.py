@@ -29,6 +29,8 @@ with workflow.unsafe.imports_passed_through():
         FETCH_TOKEN_ACTIVITY,
         PROBE_CREDENTIAL_ACTIVITY,
         REFRESH_CREDENTIAL_UPDATE,
+        RESEAL_SECRETS_ACTIVITY,
+        RESEAL_VAULT_UPDATE,
         SEALED_QUERY,
         STATUS_ATTRIBUTE,
         UPDATE_CREDENTIAL_UPDATE,
@@ -45,6 +47,9 @@ with workflow.unsafe.imports_passed_through():
         FetchTokenResult,
         ProbeCredentialResult,
         RefreshCredentialInput,
+        ResealReport,
+        ResealSecretsInput,
+        ResealSecretsResult,
         ShedResult,
         TokenRefresh,
         Vault,
@@ -52,12 +57,13 @@ with workflow.unsafe.imports_passed_through():
         VaultInput,
         VaultState,
     )
-    from sojourn.types.vault_error import CredentialArchivedError
+    from sojourn.types.vault_error import CredentialArchivedError, VaultUnavailableError
 
 _TRY = timedelta(seconds=30)
 """Of one request to a server out there, with everything around it."""
 _WAIT = timedelta(seconds=60)
 """For a worker to take it, too: who asked waits no longer."""
+_AGAIN = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5)
 _ONCE = RetryPolicy(maximum_attempts=1)
 """A refresh token may hold for one use: what was sent is not sent again."""
 
@@ -107,6 +113,34 @@ class VaultWorkflow:
             self._become(after)
             workflow.upsert_search_attributes([STATUS_ATTRIBUTE.value_set("archived")])
         return ShedResult(run_id=run_id, vault=after.vault)
+
+    @workflow.update(name=RESEAL_VAULT_UPDATE)
+    async def reseal(self) -> ShedResult:
+        """Have all secrets sealed with the first key of a worker. Repeating it changes nothing."""
+        try:
+            found: ResealSecretsResult = await workflow.execute_activity(
+                RESEAL_SECRETS_ACTIVITY,
+                ResealSecretsInput(workspace=self._input.workspace, vault_id=self._state.vault.id),
+                result_type=ResealSecretsResult,
+                start_to_close_timeout=_TRY,
+                schedule_to_close_timeout=_WAIT,
+                retry_policy=_AGAIN,
+                summary="seal the secrets with the first key",
+            )
+        except ActivityError as error:
+            reason = str(error.cause or error)[:300]
+            raise refuse(VaultUnavailableError(self._state.vault.id, reason=reason)) from None
+        done: list[CredentialId] = []
+        failures = dict(found.failures)
+        for each in found.credentials:
+            after = self._state.with_resealed(each)
+            if after is self._state:
+                failures[each.credential_id] = "it was changed meanwhile; repeat this"
+                continue
+            self._become(after)
+            done.append(each.credential_id)
+        run_id = self._shed(bool(done))
+        return ShedResult(run_id=run_id, reseal=ResealReport(resealed=tuple(done), failures=failures))
 
     # --- its credentials ---------------------------------------------------------------------------------------
 

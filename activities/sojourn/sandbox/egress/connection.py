@@ -183,6 +183,8 @@ class _Tunnel:
     async def carry(self, connected: socket.socket) -> None:
         """Carry everything until the end. Whoever calls closes the socket if it is left."""
         authority = self._proxy.authority
+        if authority is not None:
+            await self._proxy.renew()
         if authority is None or not self._proxy.secrets_for(self._host) or not await self._speaks_tls():
             return await self._pass(connected)
         self.intercepted = True

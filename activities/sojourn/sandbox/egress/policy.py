@@ -86,6 +86,7 @@ class EgressPolicy:
             return f"port {_MAIL} of {host} is closed to sandboxes; no setting opens it" if port == _MAIL else None
         if any(each.covers(host, port) for each in self.allowed):
             return None
-        if any(matches(each.pattern, host) for each in self.allowed):
-            return f"port {port} of {host} is closed; limited networking allows 80 and 443"
+        if ports := {open for each in self.allowed if matches(each.pattern, host) for open in each.ports}:
+            listed = " and ".join(map(str, sorted(ports)))
+            return f"port {port} of {host} is closed; limited networking opens {listed} of it"
         return f"{host} is not among networking.allowed_hosts of the environment"

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +44,10 @@ _OWN_HOSTS = "localhost,127.0.0.1,::1"
 
 # The kernel's sun_path, with the zero at its end.
 _LONGEST_PATH = 107
+
+
+Renewal = Callable[[], Awaitable[Sequence[SecretVariable]]]
+"""Gives the secrets as they are now. It must not fail, and be quick as a rule: connections wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class EgressProxy:
         resolver: Resolver = system_addresses,
         limits: EgressLimits = EgressLimits(),
         trust: ssl.SSLContext | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         if secrets and authority is None:
             raise ValueError("secrets need an authority, which the sandbox trusts")
@@ -102,6 +107,7 @@ class EgressProxy:
         self.resolver = resolver
         self.limits = limits
         self.trust = trust or ssl.create_default_context()
+        self._renewal = renewal
         self.lookups = asyncio.Semaphore(limits.lookups)
         self.count = EgressCount()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,6 +126,7 @@ class EgressProxy:
         resolver: Resolver = system_addresses,
         limits: EgressLimits = EgressLimits(),
         trust: ssl.SSLContext | None = None,
+        renewal: Renewal | None = None,
     ) -> "AsyncGenerator[EgressProxy, None]":
         """Serve on a socket until the block ends; then all its connections end.
 
@@ -133,6 +140,7 @@ class EgressProxy:
             resolver: From names to addresses.
             limits: Bounds.
             trust: Whose certificates the proxy accepts; the machine's by default.
+            renewal: Asked for the secrets before each tunnel; with ``None`` they stay.
 
         Raises:
             SandboxError: The socket cannot be made.
@@ -145,6 +153,7 @@ class EgressProxy:
             resolver=resolver,
             limits=limits,
             trust=trust,
+            renewal=renewal,
         )
         server = await _listening(proxy, socket_path, owner)
         try:
@@ -176,6 +185,11 @@ class EgressProxy:
     def secrets_for(self, host: str) -> tuple[SecretVariable, ...]:
         """Those that a host may get."""
         return tuple(each for each in self.secrets if each.goes_to(host))
+
+    async def renew(self) -> None:
+        """Bring the secrets up to date: one that was archived or changed must not go out any more."""
+        if self._renewal is not None:
+            self.secrets = tuple(await self._renewal())
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
