@@ -9,6 +9,7 @@ import httpx2
 from httpcore2 import SOCKET_OPTION, AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
 from sojourn.sandbox.address import NONE, PrivateHosts, Resolver, public_addresses, system_addresses
+from sojourn.sandbox.trust import machine_trust
 
 _CONNECTING = timedelta(seconds=30)
 
@@ -27,7 +28,7 @@ class PublicTransport(httpx2.AsyncHTTPTransport):
         resolver: Resolver = system_addresses,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        context = trust or ssl.create_default_context()
+        context = trust or machine_trust()
         super().__init__(verify=context, trust_env=False)
         # The pool of the base class, with nothing else changed; it takes no backend itself.
         self._pool = httpcore2.AsyncConnectionPool(

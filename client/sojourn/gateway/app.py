@@ -1,8 +1,11 @@
 """The gateway as an ASGI application."""
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,10 +32,9 @@ Serve = Callable[[Request], Awaitable[Response]]
 def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -> Starlette:
     """The application that serves a gateway. Stateless: any number of them may serve the same Temporal namespace."""
     endpoints = tuple(endpoints)
-    described = document(endpoints)
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(described)
+        return JSONResponse(await asyncio.to_thread(_described, endpoints))
 
     routes = [Route(each.path, _serve(gateway, each), methods=[each.method]) for each in (*endpoints, CONFIG)]
     routes += [Route("/openapi.json", openapi), *health_routes(gateway), *console_routes()]
@@ -40,6 +42,12 @@ def create_app(gateway: Gateway, *, endpoints: Iterable[Endpoint] = ENDPOINTS) -
     # A redirect would lead clients that follow none, or that forget the body, to nothing.
     app.router.redirect_slashes = False
     return app
+
+
+@cache
+def _described(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
+    """The document of the endpoints, which takes longer to make than a gateway to start."""
+    return document(endpoints)
 
 
 def _serve(gateway: Gateway, endpoint: Endpoint) -> Serve:

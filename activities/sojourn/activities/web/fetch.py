@@ -72,7 +72,6 @@ def web_fetch_tool(
         resolver: From names to addresses.
         trust: Whose certificates are accepted; the machine's by default.
     """
-    context_of_tls = trust or ssl.create_default_context()
 
     @tool(idempotent=True, timeout=_LIMIT)
     async def web_fetch(url: str, context: ToolContext) -> list[ContentBlock]:
@@ -81,7 +80,7 @@ def web_fetch_tool(
         Args:
             url: Complete, with http or https.
         """
-        transport = PublicTransport(private=private, resolver=resolver, trust=context_of_tls)
+        transport = PublicTransport(private=private, resolver=resolver, trust=trust)
         async with httpx2.AsyncClient(
             transport=transport, trust_env=False, timeout=_WAIT.total_seconds(), headers=_HEADERS
         ) as client:

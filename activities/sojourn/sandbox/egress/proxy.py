@@ -18,6 +18,7 @@ from sojourn.sandbox.egress.policy import EgressPolicy
 from sojourn.sandbox.egress.secret import SecretVariable, environment_variables
 from sojourn.sandbox.egress.stream import Stream
 from sojourn.sandbox.protocol import PROXY_PORT, Mount
+from sojourn.sandbox.trust import machine_trust
 from sojourn.types.error import SandboxError
 
 _log = logging.getLogger("sojourn.egress")
@@ -106,7 +107,7 @@ class EgressProxy:
         self.authority = authority
         self.resolver = resolver
         self.limits = limits
-        self.trust = trust or ssl.create_default_context()
+        self.trust = trust or machine_trust()
         self._renewal = renewal
         self.lookups = asyncio.Semaphore(limits.lookups)
         self.count = EgressCount()
