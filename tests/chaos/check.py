@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent
+from tests.chaos.ledger import ledger_faults, read_back
 from tests.chaos.plan import SessionPlan
 from tests.chaos.reader import digest
 from tests.chaos.script import ASKS, REPEATABLE
@@ -130,6 +131,13 @@ def _effects(evidence: Evidence) -> Iterator[str]:
             yield f"{call.name} {call.id} ended as {result.outcome!r}, which no tool here does"
 
 
+def _ledger(evidence: Evidence) -> Iterator[str]:
+    """What the shell's commands did is in the workspace, once."""
+    yield from ledger_faults(evidence.log)
+    if evidence.plan.shell and evidence.finished and not read_back(evidence.log):
+        yield "the ledger of the workspace was not read after the last command"
+
+
 def _interrupts(evidence: Evidence) -> Iterator[str]:
     for result in _results(evidence):
         before = evidence.log[: result.seq]
@@ -230,6 +238,7 @@ _PROMISES: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _user_events,
     _turns,
     _effects,
+    _ledger,
     _interrupts,
     _unknown,
     _permissions,

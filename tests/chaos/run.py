@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
+from tests.chaos import shell
 from tests.chaos.campaign import Campaign, Outcome, Size
 from tests.chaos.plan import Mix, blows, every_point
 from tests.chaos.report import figures, show, write
@@ -26,7 +27,10 @@ def main() -> None:
     console = Console(highlight=False)
     console.print(f"seed {arguments.seed}")
     folder = Path(tempfile.mkdtemp(prefix="sojourn-chaos-"))
-    outcome = asyncio.run(_run(arguments, folder, console))
+    lacking = asyncio.run(shell.lacking())
+    if lacking:
+        console.print(f"without the scenes of the shell: {lacking}", style="yellow")
+    outcome = asyncio.run(_run(arguments, folder, console, shell=not lacking))
     found = figures(outcome)
     show(console, found)
     if arguments.json:
@@ -53,12 +57,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> Outcome:
+async def _run(arguments: argparse.Namespace, folder: Path, console: Console, *, shell: bool) -> Outcome:
     seed, mix = arguments.seed, Mix(mean_pause=arguments.pause)
-    size = Size(arguments.kills, arguments.seconds, workers=arguments.workers, in_flight=arguments.in_flight)
-    plan = chain(every_point(seed, mix), blows(seed, mix)) if arguments.steps else blows(seed, mix)
+    size = Size(arguments.kills, arguments.seconds, shell, workers=arguments.workers, in_flight=arguments.in_flight)
+    plan = blows(seed, mix, shell=shell)
+    if arguments.steps:
+        plan = chain(every_point(seed, mix, shell=shell), plan)
     if arguments.steps_only:
-        size, plan = replace(size, kills=10**6, armed=4, stale=10**6, insists=True), every_point(seed, mix)
+        size, plan = replace(size, kills=10**6, armed=4, stale=10**6, insists=True), every_point(seed, mix, shell=shell)
     last = time.monotonic()
     with console.status("starting") as status:
 
