@@ -267,6 +267,10 @@ class Mix:
     )
 
 
+_AWAY_SECONDS: dict[Victim, tuple[float, ...]] = {"server": (0, 0, 0.5, 1, 4), "worker": (0, 0, 0, 8)}
+"""A worker that is away for long makes workspaces move to others."""
+
+
 def blows(seed: int, mix: Mix, *, shell: bool) -> Iterator[Blow]:
     """Kills without end. Every named step comes with either signal before any comes again."""
     chance = random.Random(f"{seed}/blows")
@@ -280,7 +284,8 @@ def blows(seed: int, mix: Mix, *, shell: bool) -> Iterator[Blow]:
         if victim == "step":
             left = left or _shuffled(chance, points(shell=shell))
             point, signal = left.pop()
-        yield Blow(victim, signal, pause, point, chance.random(), away=chance.choice((0, 0, 0.5, 1, 4)))
+        away = chance.choice(_AWAY_SECONDS.get(victim, (0,)))
+        yield Blow(victim, signal, pause, point, chance.random(), away)
 
 
 def _shuffled(chance: random.Random, all: Sequence[str]) -> list[tuple[str, Signal]]:

@@ -29,7 +29,7 @@ WINDOW = 1000
 ASKS = "wire"
 DENIED = "destroy"
 
-PATIENCE = timedelta(seconds=4)
+PATIENCE = timedelta(seconds=3)
 """How long a call waits for the worker with its workspace. Workers are back sooner as a rule, and later at times."""
 READINGS = 20
 """How often a reading of the ledger is tried before it is given up."""
