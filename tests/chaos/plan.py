@@ -171,7 +171,7 @@ def _commands(chance: random.Random) -> list[Move]:
 
 def _interrupted_command(chance: random.Random) -> list[Move]:
     beside = chance.choice(((), (Ordered(tool="reserve"),), (_command(chance, 0),)))
-    follow = [_say(Order(words=2, steps=((_command(chance, 0),),)))] if chance.random() < 0.5 else []
+    follow = [_say(Order(words=2))] if chance.random() < 0.5 else []
     order = Order(steps=((_command(chance, 30), *beside),))
     return [_say(order), *follow, Move(kind="interrupt", when="effect"), Move(kind="settle")]
 
