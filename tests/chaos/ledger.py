@@ -11,6 +11,7 @@ from sojourn.types import AgentToolResult, AgentToolUse, EventId, SessionEvent, 
 from sojourn.types.event import SessionErrorEvent
 
 MOVED = "workspace_moved_error"
+DID_NOT_RUN = "The tool did not run"
 
 _AS_OF = re.compile(r"as of (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
@@ -88,7 +89,7 @@ class _Ledger:
         if key and result.outcome == "ok" and call.id not in self._unsure:
             assert result.processed_at is not None
             self._owed[key] = result.processed_at
-        if key and result.outcome == "error" and "The tool did not run" in text_of(result.content):
+        if key and result.outcome == "error" and DID_NOT_RUN in text_of(result.content):
             self._never.add(key)
         if call.id in self._owed_at and result.outcome == "ok":
             yield from self._faults(call, keys(text_of(result.content)))

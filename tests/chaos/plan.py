@@ -267,7 +267,7 @@ class Mix:
     )
 
 
-_AWAY_SECONDS: dict[Victim, tuple[float, ...]] = {"server": (0, 0, 0.5, 1, 4), "worker": (0, 0, 0, 8)}
+_AWAY_SECONDS: dict[Victim, tuple[float, ...]] = {"server": (0, 0, 0.5, 1, 4), "worker": (0, 0, 0, 8, 8)}
 """A worker that is away for long makes workspaces move to others."""
 
 

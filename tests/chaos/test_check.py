@@ -288,6 +288,14 @@ def _as_of(place: int) -> str:
 _NEVER_RAN = AgentToolResult(
     tool_use_id=EventId("lost"), outcome="error", is_error=True, content=(TextBlock(text="The tool did not run: x"),)
 )
+
+
+def _unsent() -> Evidence:
+    """A command that never found a worker."""
+    sound = _shell(lost=_NEVER_RAN, read=_READ.replace(_KEYS["lost"], ""))
+    return replace(sound, effects=[each for each in sound.effects if each.key != "lost"])
+
+
 _WRITES_LATE = (
     AgentToolUse(
         id=EventId("late"),
@@ -336,6 +344,14 @@ _SPOILT_SHELL: dict[str, tuple[Callable[[], Evidence], str]] = {
         lambda: _shell(first=AgentToolResult(tool_use_id=EventId("first"), outcome="error")),
         "bash first ended as 'error'",
     ),
+    "a command that did not run, for no reason": (
+        lambda: replace(_unsent(), deaths=[], outages=[]),
+        "bash lost ended as 'error'",
+    ),
+    "a command that is said not to have run and was sent": (
+        lambda: replace(_unsent(), effects=_shell().effects),
+        "bash lost ended as 'error'",
+    ),
     "a ledger that nobody read": (lambda: _shell(late=_WRITES_LATE), "was not read after the last command"),
     "a workspace that could not be restored": (
         lambda: _shell(late=(_error("workspace_error", "it is damaged"),)),
@@ -353,11 +369,12 @@ def test_a_sound_session_has_no_faults() -> None:
     [
         _shell(),
         _shell(read=_READ.replace(_KEYS["lost"], "")),
+        _unsent(),
         _shell(moved="it is now on another, empty, because it was never stored", read=_KEYS["second"]),
         _shell(moved=_as_of(6), read=_KEYS["second"]),
         _shell(moved=_as_of(7), read=_KEYS["first"] + _KEYS["second"]),
     ],
-    ids=["same place", "lost before its effect", "moved, never stored", "stored before", "stored after"],
+    ids=["same place", "lost before its effect", "never sent", "moved, never stored", "stored before", "stored after"],
 )
 def test_a_sound_session_with_the_shell_has_no_faults(evidence: Evidence) -> None:
     assert faults(evidence) == []
