@@ -20,7 +20,7 @@ from tests.chaos.plan import Blow, SessionPlan, Setting, session
 from tests.chaos.process import Child, Nursery, OurChild, ServerChild
 from tests.chaos.script import definition
 from tests.chaos.shell import SHELL
-from tests.chaos.stray import Process, left_behind, left_lying, left_running, sandboxed
+from tests.chaos.stray import Process, left_behind, left_lying, left_running, left_stored, sandboxed
 
 from sojourn.activities.workspace_folder import folder_name
 from sojourn.client import AgentRuntime, connect_client
@@ -36,6 +36,9 @@ PATIENCE = timedelta(seconds=120)
 """How long sessions may take to come to their end when the kills are over; longer is stuck."""
 TIDYING = timedelta(seconds=20)
 """How long workers may take to tidy up after sessions that are over."""
+
+TELLING = 5
+"""Commands of which at least one must have been seen to run."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Campaign:
         """Kill as planned, let everything come to its end, and judge."""
         began = time.monotonic()
         children: list[Child] = [self._server, *self._workers, *self._clients, *self._readers]
+        counting = asyncio.create_task(self._count_sandboxed())
         try:
             await self._server.start()
             client = await self._server.ready()
@@ -126,6 +130,7 @@ class Campaign:
             await self._wind_up()
             outcome = await self._judge(await self._server.ready(), time.monotonic() - began)
         finally:
+            counting.cancel()
             await asyncio.gather(*(child.stop() for child in reversed(children)))
             await self._nursery.stop()
             self._say("all processes have ended")
@@ -152,7 +157,6 @@ class Campaign:
             await self._room(until, most=self._size.armed)
             if time.monotonic() > until or self.kills >= self._size.kills:
                 break
-            self._sandboxed()
             await self._strike(blow)
             self._say(self.progress())
             struck += [blow] * (blow.victim == "step")
@@ -252,13 +256,25 @@ class Campaign:
     async def _judge_machine(self, outcome: Outcome) -> None:
         """Nothing of a session that is over may stay with the workers, which live on."""
         ids = [each.plan.id for each in outcome.evidence if each.status.is_terminal]
-        over = {folder_name(f"{self._setting.workspace}/{id}") for id in ids}
+        deleted = await self._delete_the_rest(outcome)
+        over = {folder_name(f"{self._setting.workspace}/{id}") for id in (*ids, *deleted)}
         await self._hold(outcome, lambda: left_running(self._sandboxed(), over))
-        places = self._folder / "workspaces"
+        places, store = self._folder / "workspaces", self._folder / "store"
         await self._hold(outcome, lambda: left_lying([path.name for path in places.glob("*/*/*")], over))
+        await self._hold(outcome, lambda: left_stored([str(path) for path in store.rglob("*.*")], deleted))
         outcome.sandboxed = self._most_sandboxed
-        if any(effect.tool == SHELL for each in outcome.evidence for effect in each.effects) and not outcome.sandboxed:
+        sent = sum(effect.tool == SHELL for each in outcome.evidence for effect in each.effects)
+        if sent >= TELLING and not outcome.sandboxed:
             outcome.findings.append(Finding("", "no process of a sandbox was ever seen, so nothing was shown of them"))
+
+    async def _delete_the_rest(self, outcome: Outcome) -> list[str]:
+        """Delete what nobody has archived, unless somebody will want to look at it."""
+        faulty = {finding.session for finding in outcome.findings}
+        open = [each.plan.id for each in outcome.evidence if not each.status.is_terminal and each.plan.id not in faulty]
+        runtime = await self._runtime()
+        for id in open:
+            await runtime.delete_session(id)
+        return open
 
     async def _hold(self, outcome: Outcome, left: Callable[[], Iterator[str]]) -> None:
         """Whatever is still left after a while is a finding."""
@@ -267,16 +283,21 @@ class Campaign:
             await asyncio.sleep(0.2)
         outcome.findings += [Finding("", text) for text in found]
 
+    async def _count_sandboxed(self) -> None:
+        while self._size.shell:
+            found = await asyncio.to_thread(self._sandboxed)
+            self._most_sandboxed = max(self._most_sandboxed, len(found))
+            await asyncio.sleep(1)
+
     def _sandboxed(self) -> list[Process]:
-        if not self._size.shell:
-            return []
-        found = sandboxed(self._folder, self._setting.marker)
-        self._most_sandboxed = max(self._most_sandboxed, len(found))
-        return found
+        return sandboxed(self._folder, self._setting.marker) if self._size.shell else []
+
+    async def _runtime(self) -> AgentRuntime:
+        client = await connect_client(self._setting.address)
+        return AgentRuntime(client, owner=Owner(self._setting.workspace, "ada"), task_queue=self._setting.queue)
 
     async def _make_agents(self) -> None:
-        client = await connect_client(self._setting.address)
-        runtime = AgentRuntime(client, owner=Owner(self._setting.workspace, "ada"), task_queue=self._setting.queue)
+        runtime = await self._runtime()
         for shell in (False, True):
             agent = await runtime.create(definition(shell=shell))
             agent_file(self._folder, shell=shell).write_text(agent.id)

@@ -60,6 +60,13 @@ def left_lying(places: Collection[str], over: Collection[str]) -> Iterator[str]:
         yield f"the workspace {name} is still there, and its session is over"
 
 
+def left_stored(paths: Collection[str], deleted: Collection[str]) -> Iterator[str]:
+    """Files in the object store that belong to sessions which were deleted."""
+    for path in sorted(paths):
+        if any(id in path for id in deleted):
+            yield f"{path} is still in the store, and its session was deleted"
+
+
 def left_behind(processes: Sequence[Process]) -> Iterator[str]:
     """What still runs when all workers have ended."""
     for each in processes:

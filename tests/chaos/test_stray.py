@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.shell import command, key
-from tests.chaos.stray import Process, left_behind, left_lying, left_running, sandboxed
+from tests.chaos.stray import Process, left_behind, left_lying, left_running, left_stored, sandboxed
 
 OVER, GOES_ON = "chaos--over-1", "chaos--goes-on-2"
 
@@ -22,6 +22,12 @@ def test_the_workspace_of_a_session_that_is_over_is_found() -> None:
     found = list(left_lying([OVER, GOES_ON], {OVER}))
 
     assert found == [f"the workspace {OVER} is still there, and its session is over"]
+
+
+def test_what_is_stored_of_a_deleted_session_is_found() -> None:
+    found = list(left_stored(["sessions/chaos-1/a.tar.gz", "sessions/chaos-2/a.tar.gz"], ["chaos-1"]))
+
+    assert found == ["sessions/chaos-1/a.tar.gz is still in the store, and its session was deleted"]
 
 
 def test_whatever_runs_when_all_workers_have_ended_is_found() -> None:
