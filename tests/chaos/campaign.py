@@ -48,8 +48,8 @@ class Size:
     kills: int
     seconds: float
     """Longest time of killing; the rest is given up."""
-    shell: bool
-    """Whether sessions use the shell in the sandbox."""
+    shell: float
+    """Share of sessions that use the shell in the sandbox, from 0 to 1."""
     workers: int = 2
     clients: int = 2
     in_flight: int = 10
@@ -226,7 +226,7 @@ class Campaign:
     # --- judging ---------------------------------------------------------------------------------------------------
 
     async def _judge(self, client: Client, seconds: float) -> Outcome:
-        outcome = Outcome(self._seed, self._folder, seconds=seconds, shell=self._size.shell)
+        outcome = Outcome(self._seed, self._folder, seconds=seconds, shell=self._size.shell > 0)
         outcome.deaths, outcome.outages = read(self._folder / "deaths.jsonl", Death), self._server.outages
         if not any((self._folder / "done").iterdir()):
             outcome.findings.append(Finding("", "no session came to its end, so nothing was shown"))
@@ -284,13 +284,13 @@ class Campaign:
         outcome.findings += [Finding("", text) for text in found]
 
     async def _count_sandboxed(self) -> None:
-        while self._size.shell:
+        while self._size.shell > 0:
             found = await asyncio.to_thread(self._sandboxed)
             self._most_sandboxed = max(self._most_sandboxed, len(found))
             await asyncio.sleep(1)
 
     def _sandboxed(self) -> list[Process]:
-        return sandboxed(self._folder, self._setting.marker) if self._size.shell else []
+        return sandboxed(self._folder, self._setting.marker) if self._size.shell > 0 else []
 
     async def _runtime(self) -> AgentRuntime:
         client = await connect_client(self._setting.address)

@@ -41,15 +41,15 @@ class SessionPlan(BaseModel):
     """Whether its agent has the shell."""
 
 
-def session(seed: int, place: int, *, shell: bool) -> SessionPlan:
+def session(seed: int, place: int, *, shell: float) -> SessionPlan:
     """The plan of the session with this number.
 
     Args:
-        shell: Whether the workers have a sandbox; if not, its scenes are left out.
+        shell: Share of sessions that have the shell; 0 where the workers have no sandbox.
     """
     chance = random.Random(f"{seed}/session/{place}")
     moves: list[Move] = []
-    with_shell = shell and chance.random() < SHELL_SHARE
+    with_shell = shell > 0 and chance.random() < shell
     scenes = (*_SHELL_SCENES, *_SCENES) if with_shell else _SCENES
     for _ in range(chance.randint(2, 4)):
         moves += chance.choice(scenes)(chance)
@@ -149,7 +149,7 @@ _SCENES = (
 )
 
 SHELL_SHARE = 0.35
-"""Of sessions that have the shell, where there is a sandbox."""
+"""Of sessions that have the shell, unless told otherwise."""
 
 
 def _command(chance: random.Random, seconds: float) -> Ordered:
@@ -316,8 +316,8 @@ class Setting:
     in_flight: int
     """Sessions at the same time, per client."""
     clients: int
-    shell: bool
-    """Whether the workers have a sandbox."""
+    shell: float
+    """Share of sessions that have the shell; with 0 the workers have no sandbox."""
     marker: str
     """Seven digits in the command lines of all that sleeps in a sandbox of this campaign."""
 

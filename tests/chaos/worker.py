@@ -51,7 +51,7 @@ async def work(folder: Path) -> None:
         options=WorkerOptions(
             task_queue=setting.queue,
             graceful_shutdown=GRACE,
-            sandbox=SANDBOX if setting.shell else None,
+            sandbox=SANDBOX if setting.shell > 0 else None,
             workspaces=folder / "workspaces",
             cleaning_interval=CLEANING,
         ),
