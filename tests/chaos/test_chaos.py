@@ -38,7 +38,7 @@ async def _run(output: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(900)
 async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path) -> None:
-    size = ("--seconds", "240", "--pause", "0.4", "--workers", "3", "--in-flight", "5")
+    size = ("--seconds", "360", "--pause", "0.4", "--workers", "3", "--in-flight", "5")
 
     found = await _run(tmp_path / "figures.json", "--steps-only", "--seed", "3", *size)
 
