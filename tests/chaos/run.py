@@ -67,7 +67,7 @@ async def _run(arguments: argparse.Namespace, folder: Path, console: Console, *,
     if arguments.steps:
         plan = chain(every_point(seed, mix, shell=shell > 0), plan)
     if arguments.steps_only:
-        size = replace(size, kills=10**6, armed=4, stale=10**6, insists=True)
+        size = replace(size, kills=10**6, armed=5, stale=10**6, insists=True)
         plan = every_point(seed, mix, shell=shell > 0)
     last = time.monotonic()
     with console.status("starting") as status:
