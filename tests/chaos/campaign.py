@@ -1,6 +1,7 @@
 """The supervisor: keeps the processes alive and the kills coming, then collects the evidence and judges it."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,16 @@ from temporalio.client import Client
 from temporalio.exceptions import TemporalError
 from temporalio.service import RPCError
 from tests.chaos.check import Evidence, faults
+from tests.chaos.client import agent_file
 from tests.chaos.fault import Armory
 from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent, read
 from tests.chaos.plan import Blow, SessionPlan, Setting, session
 from tests.chaos.process import Child, Nursery, OurChild, ServerChild
 from tests.chaos.script import definition
+from tests.chaos.shell import SHELL
+from tests.chaos.stray import Process, left_behind, left_lying, left_running, left_stored, sandboxed
 
+from sojourn.activities.workspace_folder import folder_name
 from sojourn.client import AgentRuntime, connect_client
 from sojourn.types import Owner, SessionStatus, SojournError
 from sojourn.types.name import AGENT_STATE_QUERY
@@ -29,6 +34,11 @@ from sojourn.worker.server import prepare_namespace
 READERS = ("one", "two")
 PATIENCE = timedelta(seconds=120)
 """How long sessions may take to come to their end when the kills are over; longer is stuck."""
+TIDYING = timedelta(seconds=20)
+"""How long workers may take to tidy up after sessions that are over."""
+
+TELLING = 5
+"""Commands of which at least one must have been seen to run."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class Size:
     kills: int
     seconds: float
     """Longest time of killing; the rest is given up."""
+    shell: float
+    """Share of sessions that use the shell in the sandbox, from 0 to 1."""
     workers: int = 2
     clients: int = 2
     in_flight: int = 10
@@ -69,6 +81,10 @@ class Outcome:
     deaths: list[Death] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     seconds: float = 0.0
+    shell: bool = False
+    """Whether there was a sandbox."""
+    sandboxed: int = 0
+    """Most processes in sandboxes that were seen at the same time."""
 
 
 class Campaign:
@@ -83,11 +99,15 @@ class Campaign:
         self._armory = Armory(folder)
         self._number = 0
         port = free_port()
-        for name in ("server", "begun", "done", "store"):
+        self._most_sandboxed = 0
+        for name in ("server", "begun", "done", "store", "tmp", "workspaces"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._server = ServerChild(folder, port)
         self._nursery = Nursery(folder)
-        self._setting = Setting(seed, self._server.address, "chaos", "chaos", size.in_flight, size.clients)
+        self._setting = Setting(
+            *(seed, self._server.address, "chaos", "chaos", size.in_flight, size.clients, size.shell),
+            marker=f"{os.getpid():07d}",
+        )
         self._setting.save(folder)
         self._workers = [OurChild("worker", str(number), self._nursery) for number in range(size.workers)]
         self._clients = [OurChild("client", str(number), self._nursery) for number in range(size.clients)]
@@ -97,21 +117,25 @@ class Campaign:
         """Kill as planned, let everything come to its end, and judge."""
         began = time.monotonic()
         children: list[Child] = [self._server, *self._workers, *self._clients, *self._readers]
+        counting = asyncio.create_task(self._count_sandboxed())
         try:
             await self._server.start()
             client = await self._server.ready()
             await prepare_namespace(client, Store.open(str(self._folder / "store")))
-            await self._make_agent()
+            await self._make_agents()
             await self._nursery.start()
             for child in children[1:]:
                 await child.start()
             await self._kill(blows, until=time.monotonic() + self._size.seconds)
             await self._wind_up()
-            return await self._judge(await self._server.ready(), time.monotonic() - began)
+            outcome = await self._judge(await self._server.ready(), time.monotonic() - began)
         finally:
+            counting.cancel()
             await asyncio.gather(*(child.stop() for child in reversed(children)))
             await self._nursery.stop()
             self._say("all processes have ended")
+        await self._hold(outcome, lambda: left_behind(self._sandboxed()))
+        return outcome
 
     @property
     def kills(self) -> int:
@@ -177,7 +201,10 @@ class Campaign:
                 child = group[int(blow.choice * len(group))]
                 if child.alive:
                     self._note(child, blow)
-                    child.kill(blow.signal if blow.victim == "worker" else "KILL")
+                    if blow.victim == "worker":
+                        child.kill(blow.signal, away=blow.away)
+                    else:
+                        child.kill("KILL")
 
     def _note(self, child: Child, blow: Blow) -> None:
         by = blow.signal if child.role in ("worker", "server") else "KILL"
@@ -199,7 +226,7 @@ class Campaign:
     # --- judging ---------------------------------------------------------------------------------------------------
 
     async def _judge(self, client: Client, seconds: float) -> Outcome:
-        outcome = Outcome(self._seed, self._folder, seconds=seconds)
+        outcome = Outcome(self._seed, self._folder, seconds=seconds, shell=self._size.shell > 0)
         outcome.deaths, outcome.outages = read(self._folder / "deaths.jsonl", Death), self._server.outages
         if not any((self._folder / "done").iterdir()):
             outcome.findings.append(Finding("", "no session came to its end, so nothing was shown"))
@@ -207,7 +234,8 @@ class Campaign:
         collector = Collector(client, self._setting, self._folder, outcome)
         for place, path in enumerate(begun):
             self._say(f"looking at session {place + 1} of {len(begun)}")
-            await self._judge_one(collector, session(self._seed, _place(path)), outcome)
+            await self._judge_one(collector, session(self._seed, _place(path), shell=self._size.shell), outcome)
+        await self._judge_machine(outcome)
         for child in (*self._workers, *self._clients, *self._readers, self._server):
             for code in child.surprises:
                 outcome.findings.append(Finding("", f"{child.role} {child.name} ended by itself with exit code {code}"))
@@ -225,11 +253,54 @@ class Campaign:
             outcome.findings += [Finding(plan.id, text) for text in found]
             await collector.keep(plan)
 
-    async def _make_agent(self) -> None:
+    async def _judge_machine(self, outcome: Outcome) -> None:
+        """Nothing of a session that is over may stay with the workers, which live on."""
+        ids = [each.plan.id for each in outcome.evidence if each.status.is_terminal]
+        deleted = await self._delete_the_rest(outcome)
+        over = {folder_name(f"{self._setting.workspace}/{id}") for id in (*ids, *deleted)}
+        await self._hold(outcome, lambda: left_running(self._sandboxed(), over))
+        places, store = self._folder / "workspaces", self._folder / "store"
+        await self._hold(outcome, lambda: left_lying([path.name for path in places.glob("*/*/*")], over))
+        await self._hold(outcome, lambda: left_stored([str(path) for path in store.rglob("*.*")], deleted))
+        outcome.sandboxed = self._most_sandboxed
+        sent = sum(effect.tool == SHELL for each in outcome.evidence for effect in each.effects)
+        if sent >= TELLING and not outcome.sandboxed:
+            outcome.findings.append(Finding("", "no process of a sandbox was ever seen, so nothing was shown of them"))
+
+    async def _delete_the_rest(self, outcome: Outcome) -> list[str]:
+        """Delete what nobody has archived, unless somebody will want to look at it."""
+        faulty = {finding.session for finding in outcome.findings}
+        open = [each.plan.id for each in outcome.evidence if not each.status.is_terminal and each.plan.id not in faulty]
+        runtime = await self._runtime()
+        for id in open:
+            await runtime.delete_session(id)
+        return open
+
+    async def _hold(self, outcome: Outcome, left: Callable[[], Iterator[str]]) -> None:
+        """Whatever is still left after a while is a finding."""
+        end = time.monotonic() + TIDYING.total_seconds()
+        while (found := list(left())) and time.monotonic() < end:  # noqa: ASYNC110 (processes and files of others)
+            await asyncio.sleep(0.2)
+        outcome.findings += [Finding("", text) for text in found]
+
+    async def _count_sandboxed(self) -> None:
+        while self._size.shell > 0:
+            found = await asyncio.to_thread(self._sandboxed)
+            self._most_sandboxed = max(self._most_sandboxed, len(found))
+            await asyncio.sleep(1)
+
+    def _sandboxed(self) -> list[Process]:
+        return sandboxed(self._folder, self._setting.marker) if self._size.shell > 0 else []
+
+    async def _runtime(self) -> AgentRuntime:
         client = await connect_client(self._setting.address)
-        runtime = AgentRuntime(client, owner=Owner(self._setting.workspace, "ada"), task_queue=self._setting.queue)
-        agent = await runtime.create(definition())
-        (self._folder / "agent").write_text(agent.id)
+        return AgentRuntime(client, owner=Owner(self._setting.workspace, "ada"), task_queue=self._setting.queue)
+
+    async def _make_agents(self) -> None:
+        runtime = await self._runtime()
+        for shell in (False, True):
+            agent = await runtime.create(definition(shell=shell))
+            agent_file(self._folder, shell=shell).write_text(agent.id)
 
 
 class Collector:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent
+from tests.chaos.ledger import DID_NOT_RUN, ledger_faults, read_back
 from tests.chaos.plan import SessionPlan
 from tests.chaos.reader import digest
 from tests.chaos.script import ASKS, REPEATABLE
+from tests.chaos.shell import SHELL
 
 from sojourn.testing import log_faults
 from sojourn.types import (
@@ -22,6 +24,7 @@ from sojourn.types import (
     UserInterrupt,
     UserMessage,
     UserToolConfirmation,
+    text_of,
 )
 from sojourn.types.event import SessionPaused, SessionResumed
 
@@ -126,8 +129,26 @@ def _effects(evidence: Evidence) -> Iterator[str]:
             yield f"{call.name} {call.id} is reported as done and had no effect"
         if result.outcome == "denied" and count:
             yield f"{call.name} {call.id} was denied and had its effect"
-        if result.outcome in ("error", "timed_out"):
+        if result.outcome in ("error", "timed_out") and not (call.name == SHELL and _homeless(evidence, call, result)):
             yield f"{call.name} {call.id} ended as {result.outcome!r}, which no tool here does"
+
+
+def _homeless(evidence: Evidence, call: AgentToolUse, result: AgentToolResult) -> bool:
+    """Whether a command did not go anywhere, because workers died or the server was away again and again."""
+    assert call.processed_at is not None
+    assert result.processed_at is not None
+    since, until = call.processed_at.timestamp() - 1, result.processed_at.timestamp() + 1
+    lost = any(death.role == "worker" and since <= death.at <= until for death in evidence.deaths)
+    away = any(outage.began <= until and outage.ended >= since for outage in evidence.outages)
+    sent = any(effect.key == call.id for effect in evidence.effects)
+    return DID_NOT_RUN in text_of(result.content) and (lost or away) and not sent
+
+
+def _ledger(evidence: Evidence) -> Iterator[str]:
+    """What the shell's commands did is in the workspace, once."""
+    yield from ledger_faults(evidence.log)
+    if evidence.plan.shell and evidence.finished and not read_back(evidence.log):
+        yield "the ledger of the workspace was not read after the last command"
 
 
 def _interrupts(evidence: Evidence) -> Iterator[str]:
@@ -230,6 +251,7 @@ _PROMISES: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _user_events,
     _turns,
     _effects,
+    _ledger,
     _interrupts,
     _unknown,
     _permissions,

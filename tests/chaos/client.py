@@ -300,9 +300,9 @@ def _stalls(move: Move) -> bool:
     return order is not None and (order.stall or bool(order.steps))
 
 
-async def _agent(runtime: AgentRuntime, folder: Path) -> str:
-    """The agent that the supervisor has made."""
-    return (folder / "agent").read_text()
+def agent_file(folder: Path, *, shell: bool) -> Path:
+    """Where the supervisor says which agent sessions have, without the shell or with it."""
+    return folder / ("agent-shell" if shell else "agent")
 
 
 async def play(folder: Path, number: int) -> None:
@@ -311,13 +311,13 @@ async def play(folder: Path, number: int) -> None:
     client = await connected(setting.address)
     owner = Owner(setting.workspace, "ada")
     runtime = AgentRuntime(client, owner=owner, task_queue=setting.queue)
-    agent = await _agent(runtime, folder)
     done = folder / "done"
     free = asyncio.Semaphore(setting.in_flight)
     running: set[asyncio.Task[None]] = set()
 
     async def one(plan: SessionPlan) -> None:
         try:
+            agent = await asyncio.to_thread(agent_file(folder, shell=plan.shell).read_text)
             await Player(runtime, agent, plan, folder).play()
             (done / plan.id).touch()
         finally:
@@ -325,7 +325,7 @@ async def play(folder: Path, number: int) -> None:
 
     place = number
     while True:
-        plan = session(setting.seed, place)
+        plan = session(setting.seed, place, shell=setting.shell)
         begun = folder / "begun" / plan.id
         await free.acquire()
         if (folder / "stop").exists() and not begun.exists():

@@ -112,12 +112,16 @@ class _Inbound(ActivityInboundInterceptor):
         super().__init__(next)
         self._armory = armory
         self._attempts = attempts
+        self._outbound: _Outbound | None = None
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
-        super().init(_Outbound(outbound, self._armory))
+        self._outbound = _Outbound(outbound, self._armory)
+        super().init(self._outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         name, session = _kind(input), _session()
+        assert self._outbound is not None
+        self._outbound.kind = name
         self._note(begun=True)
         self._armory.strike(f"{name}.begin", session)
         if name == "export":
@@ -148,16 +152,17 @@ class _Inbound(ActivityInboundInterceptor):
 
 
 class _Outbound(ActivityOutboundInterceptor):
-    """A heartbeat with details is a model that streams."""
+    """A heartbeat with details is a model that streams, or a command that has written something."""
 
     def __init__(self, next: ActivityOutboundInterceptor, armory: Armory) -> None:
         super().__init__(next)
         self._armory = armory
+        self.kind = ""
 
     def heartbeat(self, *details: object) -> None:
         super().heartbeat(*details)
-        if details and activity.info().activity_type == "call_model":
-            self._armory.strike("model.stream", _session())
+        if details and (point := {"model": "model.stream", "shell": "shell.effect"}.get(self.kind)):
+            self._armory.strike(point, _session())
 
 
 def _kind(input: ExecuteActivityInput) -> str:
@@ -165,7 +170,16 @@ def _kind(input: ExecuteActivityInput) -> str:
     record = input.args[0] if input.args else None
     if isinstance(record, RunToolInput):
         return kind(record.name)
-    return {"call_model": "model", "export_runs": "export", "compact_context": "compact"}.get(name, name)
+    return _KINDS.get(name, name)
+
+
+_KINDS = {
+    "call_model": "model",
+    "export_runs": "export",
+    "compact_context": "compact",
+    "open_workspace": "open",
+    "checkpoint_workspace": "store",
+}
 
 
 def _session() -> str:

@@ -16,7 +16,7 @@ class Line(BaseModel):
 
 
 class Effect(Line):
-    """What a tool did in the world outside."""
+    """What a tool did in the world outside. For the shell: that a command went to the sandbox."""
 
     session: str
     tool: str

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from tests.chaos.script import ASKS, CUSTOM, DENIED, Order, Ordered
+from tests.chaos.shell import SHELL, key
 
 # --- sessions ------------------------------------------------------------------------------------------------------
 
@@ -36,14 +37,24 @@ class SessionPlan(BaseModel):
     """History events after which a run gives way to the next."""
     early: bool
     """Answer calls as soon as they are seen, without waiting for the session to park."""
+    shell: bool = False
+    """Whether its agent has the shell."""
 
 
-def session(seed: int, place: int) -> SessionPlan:
-    """The plan of the session with this number."""
+def session(seed: int, place: int, *, shell: float) -> SessionPlan:
+    """The plan of the session with this number.
+
+    Args:
+        shell: Share of sessions that have the shell; 0 where the workers have no sandbox.
+    """
     chance = random.Random(f"{seed}/session/{place}")
     moves: list[Move] = []
+    with_shell = shell > 0 and chance.random() < shell
+    scenes = (*_SHELL_SCENES, *_SCENES) if with_shell else _SCENES
     for _ in range(chance.randint(2, 4)):
-        moves += chance.choice(_SCENES)(chance)
+        moves += chance.choice(scenes)(chance)
+    if with_shell:
+        moves += [_say(Order(reads=True)), Move(kind="settle")]
     if chance.random() < 0.85:
         moves.append(Move(kind="archive"))
     return SessionPlan(
@@ -52,6 +63,7 @@ def session(seed: int, place: int) -> SessionPlan:
         first=chance.random() < 0.5,
         max_events=chance.choice((20, 25, 40, 1500)),
         early=chance.random() < 0.3,
+        shell=with_shell,
     )
 
 
@@ -136,6 +148,54 @@ _SCENES = (
     _aside,
 )
 
+SHELL_SHARE = 0.35
+"""Of sessions that have the shell, unless told otherwise."""
+
+
+def _command(chance: random.Random, seconds: float) -> Ordered:
+    return Ordered(tool=SHELL, seconds=seconds, key=key(chance.getrandbits(64)), left=chance.random() < 0.2)
+
+
+def _commands(chance: random.Random) -> list[Move]:
+    """Alone and beside one another and other tools."""
+    steps = []
+    for _ in range(chance.randint(1, 3)):
+        others = [Ordered(tool=name, seconds=0.1) for name in chance.choices(("reserve", "charge"), k=2)]
+        own = [_command(chance, chance.choice((0, 0.1, 0.5, 1.5))) for _ in range(chance.randint(1, 2))]
+        calls = own + others[: chance.choice((0, 0, 1, 2))]
+        chance.shuffle(calls)
+        steps.append(tuple(calls))
+    order = Order(words=2, pace=chance.choice((0, 0.05)), steps=tuple(steps), big=chance.random() < 0.3)
+    return [_say(order), Move(kind="settle")]
+
+
+def _interrupted_command(chance: random.Random) -> list[Move]:
+    beside = chance.choice(((), (Ordered(tool="reserve"),), (_command(chance, 0),)))
+    follow = [_say(Order(words=2))] if chance.random() < 0.5 else []
+    order = Order(steps=((_command(chance, 30), *beside),))
+    return [_say(order), *follow, Move(kind="interrupt", when="effect"), Move(kind="settle")]
+
+
+def _paused_command(chance: random.Random) -> list[Move]:
+    order = Order(words=3, pace=0.1, steps=((_command(chance, 0.5),), (_command(chance, 0),)))
+    return [_say(order), Move(kind="pause"), _say(Order(words=2)), Move(kind="resume"), Move(kind="settle")]
+
+
+def _read_between(chance: random.Random) -> list[Move]:
+    return [*_commands(chance), _say(Order(reads=True)), Move(kind="settle")]
+
+
+_SHELL_SCENES = (
+    _commands,
+    _commands,
+    _commands,
+    _commands,
+    _interrupted_command,
+    _interrupted_command,
+    _paused_command,
+    _read_between,
+)
+
 # --- kills ---------------------------------------------------------------------------------------------------------
 
 Signal = Literal["KILL", "TERM"]
@@ -160,6 +220,8 @@ _TASKS = (
     "task.seal",
     "task.reported",
 )
+_SHELL = tuple(f"shell.{step}" for step in ("begin", "send", "effect", "end", "reported"))
+_PLACE = tuple(f"{kind}.{step}" for kind in ("open", "store") for step in ("begin", "end", "reported"))
 _EXPORT = ("export.begin", "export.run", "export.end", "export.reported", "export.task")
 
 EXPORTS = (Path(__file__).parents[2] / "workflows" / "sojourn" / "workflows" / "export.py").exists()
@@ -168,6 +230,14 @@ EXPORTS = (Path(__file__).parents[2] / "workflows" / "sojourn" / "workflows" / "
 POINTS: tuple[str, ...] = (*_CALLS, *_TOOLS, *_COMPACTION, *_TASKS, *(_EXPORT if EXPORTS else ()))
 """Where a worker can be made to end itself. A point of a workflow task lies after its code ran and before the server
 hears of it; ``reported`` lies a few milliseconds after the server may have heard."""
+SHELL_POINTS = (*_SHELL, *_PLACE)
+"""The same where there is a sandbox: of a command, and of the workspace that it runs in."""
+
+
+def points(*, shell: bool) -> tuple[str, ...]:
+    """All points of a campaign."""
+    return (*POINTS, *(SHELL_POINTS if shell else ()))
+
 
 Victim = Literal["step", "worker", "workers", "client", "reader", "server"]
 
@@ -184,7 +254,7 @@ class Blow:
     choice: float = 0.0
     """Picks among several processes, from 0 to 1."""
     away: float = 0.0
-    """Seconds until a server is started again."""
+    """Seconds until the server, or the one worker, is started again."""
 
 
 @dataclass(frozen=True)
@@ -197,37 +267,41 @@ class Mix:
     )
 
 
-def blows(seed: int, mix: Mix) -> Iterator[Blow]:
+_AWAY_SECONDS: dict[Victim, tuple[float, ...]] = {"server": (0, 0, 0.5, 1, 4), "worker": (0, 0, 0, 8, 8)}
+"""A worker that is away for long makes workspaces move to others."""
+
+
+def blows(seed: int, mix: Mix, *, shell: bool) -> Iterator[Blow]:
     """Kills without end. Every named step comes with either signal before any comes again."""
     chance = random.Random(f"{seed}/blows")
     victims: Sequence[Victim] = tuple(mix.weights)
-    points: list[tuple[str, Signal]] = []
+    left: list[tuple[str, Signal]] = []
     while True:
         victim = chance.choices(victims, weights=tuple(mix.weights.values()))[0]
         pause = min(chance.expovariate(1 / mix.mean_pause), 4 * mix.mean_pause)
         signal: Signal = chance.choices(("KILL", "TERM"), weights=(3, 1))[0]
         point = ""
         if victim == "step":
-            if not points:
-                points = _shuffled(chance)
-            point, signal = points.pop()
-        yield Blow(victim, signal, pause, point, chance.random(), away=chance.choice((0, 0, 0.5, 1, 4)))
+            left = left or _shuffled(chance, points(shell=shell))
+            point, signal = left.pop()
+        away = chance.choice(_AWAY_SECONDS.get(victim, (0,)))
+        yield Blow(victim, signal, pause, point, chance.random(), away)
 
 
-def _shuffled(chance: random.Random) -> list[tuple[str, Signal]]:
+def _shuffled(chance: random.Random, all: Sequence[str]) -> list[tuple[str, Signal]]:
     """Each point three times with SIGKILL and once with SIGTERM."""
     signals: tuple[Signal, ...] = ("KILL", "KILL", "KILL", "TERM")
-    pairs = [(point, signal) for signal in signals for point in POINTS]
+    pairs = [(point, signal) for signal in signals for point in all]
     chance.shuffle(pairs)
     return pairs
 
 
-def every_point(seed: int, mix: Mix) -> Iterator[Blow]:
+def every_point(seed: int, mix: Mix, *, shell: bool) -> Iterator[Blow]:
     """Each named step once with SIGKILL, as fast as the sessions get there."""
     chance = random.Random(f"{seed}/points")
-    points = list(POINTS)
-    chance.shuffle(points)
-    for point in points:
+    every = list(points(shell=shell))
+    chance.shuffle(every)
+    for point in every:
         yield Blow("step", "KILL", mix.mean_pause / 2, point)
 
 
@@ -242,6 +316,10 @@ class Setting:
     in_flight: int
     """Sessions at the same time, per client."""
     clients: int
+    shell: float
+    """Share of sessions that have the shell; with 0 the workers have no sandbox."""
+    marker: str
+    """Seven digits in the command lines of all that sleeps in a sandbox of this campaign."""
 
     def save(self, folder: Path) -> None:
         (folder / "setting.json").write_text(json.dumps(self.__dict__))

@@ -43,7 +43,7 @@ class Child(ABC):
         self.name = name
         self.lives = 0
         self.rest = 0.0
-        """Seconds between a death and the next life."""
+        """Seconds between this death and the next life."""
         self.surprises: list[int] = []
         """Exit codes of deaths that nobody caused."""
         self._life: Life | None = None
@@ -68,9 +68,10 @@ class Child(ABC):
         await self._begin()
         self._task = asyncio.create_task(self._keep())
 
-    def kill(self, by: Signal) -> None:
-        """Kill this life; the next begins at once."""
+    def kill(self, by: Signal, *, away: float = 0.0) -> None:
+        """Kill this life; the next begins after so many seconds."""
         if self.alive:
+            self.rest = away
             self._expected.add(self.pid)
             # Not `Process.send_signal`: it polls, and may so take the exit code from the one who waits for it.
             with suppress(ProcessLookupError):
@@ -96,7 +97,8 @@ class Child(ABC):
             self._dead = True
             if code not in (0, -signal.SIGKILL, -signal.SIGTERM) and self.pid not in self._expected:
                 self.surprises.append(code)
-            await asyncio.sleep(self.rest)
+            rest, self.rest = self.rest, 0.0
+            await asyncio.sleep(rest)
             await self._begin()
 
 
@@ -210,8 +212,8 @@ class ServerChild(Child):
 
     async def bounce(self, by: Signal, *, away: float) -> Outage:
         """Kill it, start it again after so many seconds, and wait until it answers."""
-        began, self.rest = time.time(), away
-        self.kill(by)
+        began = time.time()
+        self.kill(by, away=away)
         while self.lives == len(self.outages) + 1:  # noqa: ASYNC110 (`_keep` starts the next life)
             await asyncio.sleep(0.01)
         await self.ready()

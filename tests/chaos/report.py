@@ -5,7 +5,8 @@ import os
 import platform
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,8 +14,11 @@ from rich.table import Table
 from tests.chaos.campaign import Outcome
 from tests.chaos.check import Evidence
 from tests.chaos.journal import Death, Outage
+from tests.chaos.ledger import MOVED
+from tests.chaos.shell import SHELL, written
 
-from sojourn.types import AgentToolResult
+from sojourn.types import AgentToolResult, AgentToolUse
+from sojourn.types.event import SessionErrorEvent
 
 BOUND = 60.0
 """Seconds after which a session that did not move is not counted as recovered: it waits for its client."""
@@ -74,6 +78,8 @@ def figures(outcome: Outcome) -> dict[str, object]:
     results = [each for evidence in outcome.evidence for each in evidence.log if isinstance(each, AgentToolResult)]
     sent = [line for evidence in outcome.evidence for line in evidence.sent]
     times = recoveries(outcome)
+    errors = [each for evidence in outcome.evidence for each in evidence.log if isinstance(each, SessionErrorEvent)]
+    commands = [each for evidence in outcome.evidence for each in commands_of(evidence)]
     return {
         "seed": outcome.seed,
         "seconds": round(outcome.seconds, 1),
@@ -88,6 +94,15 @@ def figures(outcome: Outcome) -> dict[str, object]:
         "tool_calls": len(results),
         "effects": sum(len(evidence.effects) for evidence in outcome.evidence),
         "outcomes": dict(Counter(result.outcome for result in results)),
+        "shell": outcome.shell,
+        "commands": {
+            "calls": len(commands),
+            "readings": sum(not written(each.use.input.get("command")) for each in commands),
+            **Counter(each.outcome for each in commands),
+            "killed": sum(each.killed for each in commands),
+            "moves": sum(each.error.type == MOVED for each in errors),
+            "most processes": outcome.sandboxed,
+        },
         "findings": [{"session": finding.session, "text": finding.text} for finding in outcome.findings],
         "recovery": {
             name: {
@@ -103,6 +118,30 @@ def figures(outcome: Outcome) -> dict[str, object]:
             "p50": percentile([outage.ended - outage.began for outage in outcome.outages], 50),
         },
     }
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the shell."""
+
+    use: AgentToolUse
+    outcome: str
+    killed: bool
+    """Whether its worker was killed while it was in the sandbox."""
+
+
+def commands_of(evidence: Evidence) -> Iterator[Command]:
+    """The commands of a session."""
+    results = {each.tool_use_id: each for each in evidence.log if isinstance(each, AgentToolResult)}
+    sent = {effect.key: effect for effect in evidence.effects if effect.tool == SHELL}
+    ended = {each.id: each.at for each in evidence.attempts if not each.begun}
+    for use in evidence.log:
+        if isinstance(use, AgentToolUse) and use.name == SHELL:
+            effect, end = sent.get(use.id), ended.get(use.id, float("inf"))
+            killed = effect is not None and any(
+                death.pid == effect.pid and effect.at <= death.at <= end for death in evidence.deaths
+            )
+            yield Command(use, results[use.id].outcome if use.id in results else "none", killed)
 
 
 def write(path: Path, found: dict[str, object]) -> None:

@@ -16,8 +16,9 @@ from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
+from tests.chaos import shell
 from tests.chaos.campaign import Campaign, Outcome, Size
-from tests.chaos.plan import Mix, blows, every_point
+from tests.chaos.plan import SHELL_SHARE, Mix, blows, every_point
 from tests.chaos.report import figures, show, write
 
 
@@ -26,7 +27,10 @@ def main() -> None:
     console = Console(highlight=False)
     console.print(f"seed {arguments.seed}")
     folder = Path(tempfile.mkdtemp(prefix="sojourn-chaos-"))
-    outcome = asyncio.run(_run(arguments, folder, console))
+    lacking = asyncio.run(shell.lacking())
+    if lacking:
+        console.print(f"without the scenes of the shell: {lacking}", style="yellow")
+    outcome = asyncio.run(_run(arguments, folder, console, shell=0 if lacking else arguments.shell))
     found = figures(outcome)
     show(console, found)
     if arguments.json:
@@ -48,17 +52,23 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--in-flight", type=int, default=10, help="sessions at once per client (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="workers at once (default: %(default)s)")
+    parser.add_argument(
+        "--shell", type=float, default=SHELL_SHARE, help="share of sessions that have the shell (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--keep", action="store_true", help="keep the evidence even if nothing is wrong")
     return parser.parse_args()
 
 
-async def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> Outcome:
+async def _run(arguments: argparse.Namespace, folder: Path, console: Console, *, shell: float) -> Outcome:
     seed, mix = arguments.seed, Mix(mean_pause=arguments.pause)
-    size = Size(arguments.kills, arguments.seconds, workers=arguments.workers, in_flight=arguments.in_flight)
-    plan = chain(every_point(seed, mix), blows(seed, mix)) if arguments.steps else blows(seed, mix)
+    size = Size(arguments.kills, arguments.seconds, shell, workers=arguments.workers, in_flight=arguments.in_flight)
+    plan = blows(seed, mix, shell=shell > 0)
+    if arguments.steps:
+        plan = chain(every_point(seed, mix, shell=shell > 0), plan)
     if arguments.steps_only:
-        size, plan = replace(size, kills=10**6, armed=4, stale=10**6, insists=True), every_point(seed, mix)
+        size = replace(size, kills=10**6, armed=5, stale=10**6, insists=True)
+        plan = every_point(seed, mix, shell=shell > 0)
     last = time.monotonic()
     with console.status("starting") as status:
 

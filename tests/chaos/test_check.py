@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.chaos.check import Evidence, faults
@@ -10,6 +10,7 @@ from tests.chaos.journal import Attempt, Death, Effect, Outage, Seen, Sent
 from tests.chaos.plan import Move, SessionPlan
 from tests.chaos.reader import digest
 from tests.chaos.script import Order
+from tests.chaos.shell import READ, SHELL, command, key
 
 from sojourn.types import (
     AgentMessage,
@@ -31,7 +32,8 @@ from sojourn.types import (
     UserMessage,
     UserToolConfirmation,
 )
-from sojourn.types.event import SessionPaused, SystemMessage
+from sojourn.types.event import SessionErrorEvent, SessionPaused, SystemMessage
+from sojourn.types.session_error import ErrorDetail, RetryStatus
 
 SESSION = "chaos-1"
 START = 1_700_000_000.0
@@ -224,8 +226,167 @@ _SPOILT: dict[str, tuple[Callable[[], Evidence], str]] = {
 }
 
 
+# --- the shell -----------------------------------------------------------------------------------------------------
+
+_KEYS = {"first": key(1), "lost": key(2), "second": key(3)}
+_READ = f"ledger:\n{_KEYS['first']}\n{_KEYS['lost']}\n{_KEYS['second']}\n"
+
+
+def _shell(
+    *,
+    first: AgentToolResult | None = None,
+    lost: AgentToolResult | None = None,
+    moved: str = "",
+    read: str = _READ,
+    late: Sequence[SessionEvent] = (),
+) -> Evidence:
+    """A session with three commands, whose worker died of the one in the middle, and the ledger read back."""
+    inputs = {id: command(each, seconds=1, left=False, marker="0000001") for id, each in _KEYS.items()}
+    uses = [
+        AgentToolUse(id=EventId(id), name=SHELL, input={"command": text}, evaluated_permission="allow")
+        for id, text in {**inputs, "reading": READ}.items()
+    ]
+    told = (TextBlock(text=read),)
+    events = [
+        UserMessage.text("go", id="m1"),
+        SessionRunning(user_event_id=EventId("m1")),
+        ModelRequestStart(id=EventId("step"), consumed_event_ids=(EventId("m1"),)),
+        *uses[:2],
+        ModelRequestEnd(model_request_start_id=EventId("step")),
+        first or AgentToolResult(tool_use_id=EventId("first")),
+        lost or AgentToolResult(tool_use_id=EventId("lost"), outcome="unknown", is_error=True),
+        *([_error("workspace_moved_error", moved)] if moved else []),
+        uses[2],
+        AgentToolResult(tool_use_id=EventId("second")),
+        uses[3],
+        AgentToolResult(tool_use_id=EventId("reading"), content=told),
+        *late,
+        SessionUsage(usage=Usage(), turn=Usage()),
+        SessionIdle(stop_reason=EndTurn()),
+        SessionTerminated(status=SessionStatus.ARCHIVED),
+    ]
+    ids = [EventId(each) for each in (*_KEYS, "reading")]
+    return replace(
+        _sound(events),
+        plan=_sound().plan.model_copy(update={"shell": True}),
+        sent=_sound().sent[:2],
+        effects=[Effect(session=SESSION, tool=SHELL, key=id, attempt=1, pid=PID, at=START + 5) for id in ids],
+        attempts=[_attempt(id) for id in ids],
+    )
+
+
+def _error(kind: str, text: str) -> SessionErrorEvent:
+    return SessionErrorEvent(error=ErrorDetail(type=kind, message=text, retry_status=RetryStatus(type="retrying")))
+
+
+def _as_of(place: int) -> str:
+    """The notice of a move to what was stored when the log had so many events."""
+    at = datetime.fromtimestamp(START, UTC) + timedelta(seconds=place)
+    return f"it is now on another, as of {at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_NEVER_RAN = AgentToolResult(
+    tool_use_id=EventId("lost"), outcome="error", is_error=True, content=(TextBlock(text="The tool did not run: x"),)
+)
+
+
+def _unsent() -> Evidence:
+    """A command that never found a worker."""
+    sound = _shell(lost=_NEVER_RAN, read=_READ.replace(_KEYS["lost"], ""))
+    return replace(sound, effects=[each for each in sound.effects if each.key != "lost"])
+
+
+_WRITES_LATE = (
+    AgentToolUse(
+        id=EventId("late"),
+        name=SHELL,
+        input={"command": command(key(4), seconds=0, left=False, marker="0000001")},
+        evaluated_permission="allow",
+    ),
+    AgentToolResult(tool_use_id=EventId("late"), outcome="unknown"),
+)
+
+_SPOILT_SHELL: dict[str, tuple[Callable[[], Evidence], str]] = {
+    "a command without a result": (
+        lambda: replace(_shell(), log=[each for each in _shell().log if getattr(each, "tool_use_id", "") != "second"]),
+        "bash second has no result",
+    ),
+    "a command sent twice": (
+        lambda: replace(_shell(), effects=[*_shell().effects, _shell().effects[0]]),
+        "bash first had its effect 2 times",
+    ),
+    "a command with two effects": (
+        lambda: _shell(read=_READ + _KEYS["lost"]),
+        f"the command {_KEYS['lost']} had its effect 2 times",
+    ),
+    "an effect that is gone": (
+        lambda: _shell(read=_READ.replace(_KEYS["first"], "")),
+        f"the command {_KEYS['first']} is reported as done, and reading did not find its effect",
+    ),
+    "a stored effect that a move has lost": (
+        lambda: _shell(moved=_as_of(7), read=_KEYS["second"]),
+        f"the command {_KEYS['first']} is reported as done, and reading did not find its effect",
+    ),
+    "an effect after a move that is gone": (
+        lambda: _shell(moved="it is now on another, empty, because it was never stored", read=""),
+        f"the command {_KEYS['second']} is reported as done, and reading did not find its effect",
+    ),
+    "an effect of nobody": (lambda: _shell(read=_READ + key(9)), f"read {key(9)}, which no command"),
+    "an effect of a command that did not run": (
+        lambda: _shell(lost=_NEVER_RAN),
+        f"the command {_KEYS['lost']} is said not to have run and had its effect",
+    ),
+    "a command lost with a living worker": (
+        lambda: replace(_shell(), deaths=[]),
+        "the outcome of lost is unknown, and neither its worker nor the server was lost",
+    ),
+    "a failed command": (
+        lambda: _shell(first=AgentToolResult(tool_use_id=EventId("first"), outcome="error")),
+        "bash first ended as 'error'",
+    ),
+    "a command that did not run, for no reason": (
+        lambda: replace(_unsent(), deaths=[], outages=[]),
+        "bash lost ended as 'error'",
+    ),
+    "a command that is said not to have run and was sent": (
+        lambda: replace(_unsent(), effects=_shell().effects),
+        "bash lost ended as 'error'",
+    ),
+    "a ledger that nobody read": (lambda: _shell(late=_WRITES_LATE), "was not read after the last command"),
+    "a workspace that could not be restored": (
+        lambda: _shell(late=(_error("workspace_error", "it is damaged"),)),
+        "the workspace failed: it is damaged",
+    ),
+}
+
+
 def test_a_sound_session_has_no_faults() -> None:
     assert faults(_sound()) == []
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        _shell(),
+        _shell(read=_READ.replace(_KEYS["lost"], "")),
+        _unsent(),
+        _shell(moved="it is now on another, empty, because it was never stored", read=_KEYS["second"]),
+        _shell(moved=_as_of(6), read=_KEYS["second"]),
+        _shell(moved=_as_of(7), read=_KEYS["first"] + _KEYS["second"]),
+    ],
+    ids=["same place", "lost before its effect", "never sent", "moved, never stored", "stored before", "stored after"],
+)
+def test_a_sound_session_with_the_shell_has_no_faults(evidence: Evidence) -> None:
+    assert faults(evidence) == []
+
+
+@pytest.mark.parametrize("name", _SPOILT_SHELL)
+def test_the_judge_finds_of_the_shell(name: str) -> None:
+    spoilt, wanted = _SPOILT_SHELL[name]
+
+    found = faults(spoilt())
+
+    assert any(wanted in fault for fault in found), found
 
 
 @pytest.mark.parametrize("name", _SPOILT)
