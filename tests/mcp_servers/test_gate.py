@@ -1,4 +1,7 @@
-"""A worker without the package `mcp`."""
+"""A worker without the package `mcp`, and one that has it and no use for it."""
+
+import subprocess
+import sys
 
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from tests.mcp_servers.conftest import Desk
@@ -13,6 +16,18 @@ from sojourn.workflows import ENTITIES, SessionWorkflow
 
 async def nowhere() -> str:
     raise AssertionError("nobody asks a question")
+
+
+def test_the_package_is_loaded_by_those_who_need_it() -> None:
+    code = (
+        "import sys; from sojourn.activities.mcp.gate import McpGate; from sojourn.activities.mcp import McpOptions;"
+        "McpGate(logs=None, envelope=None, options=McpOptions(), own_queue=None);"
+        "sys.exit('it is loaded' if 'mcp' in sys.modules else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
 
 
 async def test_worker_without_the_package_says_how_to_get_it(desk: Desk) -> None:

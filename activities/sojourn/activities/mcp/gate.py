@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -53,10 +55,11 @@ class McpGate:
     ) -> None:
         self._logs = logs
         self._envelope = envelope
-        self._pool: McpPool | None = None
-        self._calls: McpCalls | None = None
-        if find_spec("mcp") is not None if installed is None else installed:
-            self._pool, self._calls = _opened(options, own_queue)
+        self._options = options
+        self._own_queue = own_queue
+        self._installed = find_spec("mcp") is not None if installed is None else installed
+        # A command that is none must stop the worker, not a session.
+        self._opened = _opened(options, own_queue) if self._installed and options.programs else None
 
     @activity.defn(name=LIST_MCP_TOOLS_ACTIVITY)
     async def list_mcp_tools(self, record: ListMcpToolsInput) -> ListMcpToolsResult:
@@ -67,7 +70,7 @@ class McpGate:
         Raises:
             ApplicationError: Of type ``ModelError``; this worker cannot talk to MCP servers, or not read the session.
         """
-        if self._pool is None:
+        if (opened := await self._open()) is None:
             raise application_error(ModelFailure(kind="fatal", message=MISSING))
         from sojourn.activities.mcp.listing import listings
 
@@ -77,7 +80,7 @@ class McpGate:
             async with Pulse(lambda: None):
                 start = await self._logs.get(workflow_id).listing(info.workflow_run_id or "", record)
                 found = await listings(
-                    self._pool, workflow_id, start, record.servers, limit_bytes=self._envelope.limit_bytes
+                    opened.pool, workflow_id, start, record.servers, limit_bytes=self._envelope.limit_bytes
                 )
                 return await self._sealed(found)
         except (CheckpointError, ValidationError, StoreUnavailableError) as error:
@@ -87,8 +90,8 @@ class McpGate:
     @activity.defn(name=ABANDON_MCP_CALL_ACTIVITY)
     async def abandon_mcp_call(self, record: AbandonMcpCallInput) -> None:
         """Give up a call that waits for answers. Safe to repeat."""
-        if self._calls is not None:
-            self._calls.abandon(activity.info().workflow_id or "", record.tool_use_id)
+        if self._opened is not None:
+            self._opened.calls.abandon(activity.info().workflow_id or "", record.tool_use_id)
 
     async def call(
         self,
@@ -104,12 +107,12 @@ class McpGate:
         Returns:
             ``None`` if this worker cannot talk to MCP servers.
         """
-        if self._calls is None:
+        if (opened := await self._open()) is None:
             return None
         info = activity.info()
         workflow_id, run_id = info.workflow_id or "", info.workflow_run_id or ""
         log = self._logs.get(workflow_id)
-        return await self._calls.run(
+        return await opened.calls.run(
             workflow_id,
             start,
             call,
@@ -121,9 +124,18 @@ class McpGate:
 
     async def close(self) -> None:
         """Give up calls that wait, close connections and end local programs."""
-        if self._calls is not None and self._pool is not None:
-            await self._calls.close()
-            await self._pool.close()
+        if self._opened is not None:
+            await self._opened.calls.close()
+            await self._opened.pool.close()
+
+    async def _open(self) -> "_Opened | None":
+        if self._opened is None and self._installed:
+            # Imports the package, which takes as long as all the rest of a worker's start, for sessions that need it.
+            await asyncio.to_thread(import_module, "sojourn.activities.mcp.call")
+            # Somebody else may have been faster.
+            if self._opened is None:
+                self._opened = _opened(self._options, self._own_queue)
+        return self._opened
 
     async def _sealed(self, found: list[McpListing]) -> ListMcpToolsResult:
         try:
@@ -143,9 +155,15 @@ class McpGate:
         return listing
 
 
-def _opened(options: McpOptions, own_queue: Callable[[], Awaitable[str]]) -> "tuple[McpPool, McpCalls]":
+@dataclass(frozen=True)
+class _Opened:
+    pool: "McpPool"
+    calls: "McpCalls"
+
+
+def _opened(options: McpOptions, own_queue: Callable[[], Awaitable[str]]) -> _Opened:
     from sojourn.activities.mcp.call import McpCalls
     from sojourn.activities.mcp.pool import McpPool
 
     pool = McpPool(options)
-    return pool, McpCalls(pool, own_queue=own_queue)
+    return _Opened(pool, McpCalls(pool, own_queue=own_queue))
