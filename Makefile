@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ROOTS := workflows activities client
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-coding test format lint types mypy pyright check chaos compat bench long build wheel-test \
+.PHONY: help demo demo-coding test thorough format lint types mypy pyright check chaos compat bench long build wheel-test \
 	record-histories machine clean
 
 help: ## Show this list
@@ -24,6 +24,9 @@ test: $(STAMP) ## Run the tests, several at a time: most of them wait
 	@command -v bwrap >/dev/null || \
 	  echo "note: no bubblewrap, so the tests of the sandbox are left out; on Debian: apt-get install bubblewrap" >&2
 	$(BIN)/pytest -n 4 --dist worksteal
+
+thorough: $(STAMP) ## Run what `make test` leaves out: more variants of what it shows
+	$(BIN)/pytest -n 4 --dist worksteal -m thorough
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

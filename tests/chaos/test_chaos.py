@@ -50,7 +50,7 @@ async def test_a_worker_killed_at_every_named_step_loses_nothing(tmp_path: Path)
 @pytest.mark.timeout(900)
 async def test_everything_killed_by_chance_loses_nothing(tmp_path: Path) -> None:
     """Another seed each time. A failure prints it; `--seed` meets the same plan again."""
-    size = ("--kills", "12", "--seconds", "15", "--in-flight", "3")
+    size = ("--kills", "8", "--seconds", "12", "--in-flight", "3")
 
     found = await _run(tmp_path / "figures.json", "--seed", str(secrets.randbelow(10**6)), *size)
 

@@ -179,7 +179,7 @@ async def test_a_tool_that_does_not_finish_is_run_elsewhere_only_if_it_may_be(fl
     assert "timeout_failure_info" not in failures
 
 
-@pytest.mark.parametrize("name", ["deaf", "thread", "stubborn"])
+@pytest.mark.parametrize("name", ["deaf", pytest.param("thread", marks=pytest.mark.thorough), "stubborn"])
 async def test_a_tool_that_holds_on_does_not_hold_the_process(floor: Floor, name: str) -> None:
     first = await floor.worker(drain=0.2)
     probe = await floor.session(_calls(name), DONE)

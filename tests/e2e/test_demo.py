@@ -361,7 +361,11 @@ async def test_demo_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("Web UI", signal.SIGTERM), ("charge_card(", signal.SIGINT), ("a new worker starts", signal.SIGTERM)],
+    [
+        ("Web UI", signal.SIGTERM),
+        ("charge_card(", signal.SIGINT),
+        pytest.param("a new worker starts", signal.SIGTERM, marks=pytest.mark.thorough),
+    ],
 )
 async def test_demo_leaves_nothing_behind_when_it_is_stopped(
     tmp_path: Path, moment: str, number: signal.Signals

@@ -285,6 +285,7 @@ async def test_demo_fails_if_the_repair_does_not_hold(short: Path) -> None:
 
 @bubblewrap
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
+@pytest.mark.thorough
 async def test_demo_runs_with_another_model(short: Path) -> None:
     """It needs four calls, and says nothing of the rest."""
     repair = "title.lower().translate({232: 101, 251: 117, 233: 101})"

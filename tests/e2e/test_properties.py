@@ -198,7 +198,7 @@ async def test_p2_what_was_seen_before_a_kill_is_what_the_next_worker_knows(stag
 # --- P-3 -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [3, 6, 8])
+@pytest.mark.parametrize("place", [3, pytest.param(6, marks=pytest.mark.thorough), 8])
 async def test_p3_after_a_kill_nothing_comes_again_and_nothing_is_lost(
     stage: "Stage", fleet: Fleet, place: int
 ) -> None:

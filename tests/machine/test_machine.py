@@ -44,7 +44,7 @@ from sojourn.types.id import new_event_id
 from sojourn.types.session import UpdateSessionInput
 from sojourn.worker import EmbeddedServer
 
-PROGRAMS = int(os.environ.get("SOJOURN_MACHINE_PROGRAMS", "5"))
+PROGRAMS = int(os.environ.get("SOJOURN_MACHINE_PROGRAMS", "4"))
 STEPS = int(os.environ.get("SOJOURN_MACHINE_STEPS", "30"))
 BATCH = 5
 """Programs in a row that hypothesis may vary; over long rows it tries near duplicates."""

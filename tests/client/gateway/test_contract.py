@@ -35,7 +35,7 @@ from sojourn.gateway.route import ENDPOINTS
 from sojourn.types import Sealer
 from sojourn.worker import EmbeddedServer, SojournWorker, WorkerOptions
 
-EXAMPLES = int(os.environ.get("SOJOURN_CONTRACT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("SOJOURN_CONTRACT_EXAMPLES", "6"))
 PATIENCE_SECONDS = 60
 CHECKS = [
     not_a_server_error,
