@@ -20,7 +20,7 @@ async def nowhere() -> str:
 
 def test_the_package_is_loaded_by_those_who_need_it() -> None:
     code = (
-        "import sys; from sojourn.activities.mcp.gate import McpGate; from sojourn.activities.mcp.option import McpOptions;"
+        "import sys; from sojourn.activities.mcp.gate import McpGate, McpOptions;"
         "McpGate(logs=None, envelope=None, options=McpOptions(), own_queue=None);"
         "sys.exit('it is loaded' if 'mcp' in sys.modules else 0)"
     )
