@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
@@ -65,6 +66,11 @@ _ASIDE = ("span.model_request_start", "span.model_request_end", "session.usage")
 # Four processes share the machine: how long an example takes says nothing about it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+# Four Temporal servers and four processes of tests share two cores: this takes a fifth of a server's work away.
+os.environ.setdefault("GOMAXPROCS", "1")
+os.environ.setdefault("GOGC", "400")
 
 
 def pytest_configure(config: pytest.Config) -> None:

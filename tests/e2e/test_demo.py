@@ -318,6 +318,7 @@ async def test_demo_keeps_every_promise(tmp_path: Path) -> None:
         assert words in output
 
 
+@pytest.mark.thorough
 async def test_demo_fails_if_something_was_done_twice(tmp_path: Path) -> None:
     async with demonstration(tmp_path) as run:
         await run.see("kill -9")

@@ -83,6 +83,10 @@ SCRIPTS: dict[str, tuple[Sequence[Scripted], Sequence[ScriptedTurn]]] = {
 }
 
 
+OTHERS = {"long text", "two steps with tools", "a tool that fails", "only a tool", "an overload", "max tokens"}
+"""Scripts that show one more variant of what another does."""
+
+
 def _tools() -> list[Tool]:
     @tool
     async def weather(city: str) -> str:
@@ -142,7 +146,10 @@ def _told(log: Sequence[SessionEvent]) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.thorough] if name in OTHERS else []) for name in SCRIPTS],
+)
 async def test_p5_the_same_script_gives_the_same_events_with_every_provider(
     stage: "Stage", monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

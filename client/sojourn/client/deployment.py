@@ -69,7 +69,7 @@ async def set_current_version(client: Client, name: str, build_id: str, *, timeo
         namespace=client.namespace, deployment_name=name, build_id=build_id, identity=client.identity
     )
     with translated(client.service_client.config.target_host, missing=_missing(name, build_id)):
-        await client.workflow_service.set_worker_deployment_current_version(request, timeout=_SPREAD)
+        await client.workflow_service.set_worker_deployment_current_version(request, retry=True, timeout=_SPREAD)
         # The server tells its task queues one after another; until then sessions still go to the version before.
         try:
             async with asyncio.timeout(timeout.total_seconds()):
@@ -130,7 +130,7 @@ async def _names(client: Client) -> list[str]:
     names: list[str] = []
     with translated(client.service_client.config.target_host):
         while True:
-            listed = await client.workflow_service.list_worker_deployments(request, timeout=_PATIENCE)
+            listed = await client.workflow_service.list_worker_deployments(request, retry=True, timeout=_PATIENCE)
             names += [each.name for each in listed.worker_deployments]
             if not listed.next_page_token:
                 return sorted(names)
@@ -151,7 +151,7 @@ async def _version(client: Client, summary: Any) -> DeploymentVersion:
     query = f"{_open(at.deployment_name)} AND TemporalWorkerDeploymentVersion = {version}"
     with translated(client.service_client.config.target_host):
         counted = await client.workflow_service.count_workflow_executions(
-            CountWorkflowExecutionsRequest(namespace=client.namespace, query=query), timeout=_PATIENCE
+            CountWorkflowExecutionsRequest(namespace=client.namespace, query=query), retry=True, timeout=_PATIENCE
         )
     return DeploymentVersion(
         deployment=at.deployment_name,
@@ -176,7 +176,7 @@ async def _spreading(client: Client, name: str) -> bool:
 async def _describe(client: Client, name: str) -> DescribeWorkerDeploymentResponse:
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
     with translated(client.service_client.config.target_host, missing=_missing(name)):
-        return await client.workflow_service.describe_worker_deployment(request, timeout=_PATIENCE)
+        return await client.workflow_service.describe_worker_deployment(request, retry=True, timeout=_PATIENCE)
 
 
 def _missing(name: str, build_id: str | None = None) -> NotFoundError:

@@ -88,5 +88,5 @@ async def has_worker(client: Client, task_queue: str) -> bool:
         task_queue=TaskQueue(name=task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
-    described = await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=5))
+    described = await client.workflow_service.describe_task_queue(request, retry=True, timeout=timedelta(seconds=10))
     return bool(described.pollers)
