@@ -196,6 +196,23 @@ async def test_start_that_is_cancelled_leaves_nothing(here: Prey) -> None:
     await until(lambda: not _sandboxes(here.folder))
 
 
+async def test_a_start_that_is_cancelled_ends_what_bubblewrap_has_just_started(
+    here: Prey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first child waits for it, and does not end with it until it has gone on."""
+    fake, child = tmp_path / "bwrap", tmp_path / "child"
+    fake.write_text(f"#!/bin/sh\nsleep 4719 &\necho $! > {child}.new; mv {child}.new {child}; wait\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    starting = asyncio.create_task(here.sandbox.start(here.spec()))
+    await until(child.exists)
+
+    starting.cancel()
+    await asyncio.wait({starting})
+
+    await until(lambda: not alive(int(child.read_text())))
+
+
 async def test_sandboxes_leave_no_open_files(here: Prey) -> None:
     async with here.started():
         pass

@@ -1,6 +1,7 @@
 """A program that a sandbox runs as a child of the worker: its pipes, its end, and the reason for it."""
 
 import asyncio
+import os
 import signal
 from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -53,8 +54,8 @@ class Program:
             SandboxError: There is no such program, or no more process.
         """
         loop = asyncio.get_running_loop()
-        try:
-            transport, streams = await loop.subprocess_exec(
+        starting = asyncio.ensure_future(
+            loop.subprocess_exec(
                 lambda: _Streams(loop),
                 *command,
                 stdin=PIPE,
@@ -65,6 +66,13 @@ class Program:
                 cwd=folder,
                 start_new_session=True,
             )
+        )
+        try:
+            transport, streams = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # asyncio would kill the process, and not what it has just started.
+            starting.add_done_callback(_undo)
+            raise
         except OSError as error:
             raise SandboxError(f"{command[0]!r} could not be started: {error}") from error
         assert streams.stdin is not None
@@ -73,9 +81,8 @@ class Program:
         return cls(transport, streams.stdin, streams.stdout, streams.stderr, streams.exited)
 
     def kill(self) -> None:
-        """Kill this one process."""
-        with suppress(ProcessLookupError):
-            self.transport.kill()
+        """Kill it, and what it has started that has no session of its own yet."""
+        _kill_group(self.transport)
 
     async def complaint(self) -> str:
         """Last line that it writes to its standard error, which is closed when it writes too much."""
@@ -89,6 +96,18 @@ class Program:
             pipe.close()
         lines = kept.decode(errors="replace").strip().splitlines()
         return lines[-1][-_SHOWN:] if lines else ""
+
+
+def _undo(starting: "asyncio.Future[tuple[asyncio.SubprocessTransport, _Streams]]") -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        transport, _ = starting.result()
+        _kill_group(transport)
+        transport.close()
+
+
+def _kill_group(transport: asyncio.SubprocessTransport) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(transport.get_pid(), signal.SIGKILL)
 
 
 class Child:
