@@ -143,6 +143,26 @@ async def test_a_place_that_the_server_does_not_know_any_more_is_found_again(
     assert len([run for run, number in pages.items() if number >= 4]) == await probe.runs() > 1
 
 
+async def test_a_connection_that_the_server_ends_cuts_no_list_short(
+    stage: "Stage", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = await _conversation(stage)
+    read = stage.client.workflow_service.get_workflow_execution_history
+    asked = 0
+
+    async def ending(request: GetWorkflowExecutionHistoryRequest, **options: Any) -> Any:
+        nonlocal asked
+        request.maximum_page_size = request.maximum_page_size or 4
+        asked += 1
+        if asked in (2, 4):
+            raise RPCError("operation was canceled", RPCStatusCode.CANCELLED, b"")
+        return await read(request, **options)
+
+    monkeypatch.setattr(stage.client.workflow_service, "get_workflow_execution_history", ending)
+
+    assert await stage.another_runtime().list_events(probe.session) == probe.log
+
+
 async def test_list_events_can_be_limited(stage: "Stage") -> None:
     probe = await _conversation(stage)
 

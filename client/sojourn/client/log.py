@@ -19,6 +19,8 @@ LINGER = timedelta(seconds=5)
 """How long a tail goes on after its last follower has left; the next one finds it warm."""
 
 _AT_ONCE = timedelta(seconds=10)
+_MISSES = 3
+"""How often a page that does not come is asked for again."""
 
 _DELETION = "Delete workflow execution"
 """The reason a server gives when it terminates what it was asked to delete."""
@@ -64,12 +66,16 @@ class SessionLogs:
         last_event_id = described.history_length if described is not None else 0
         reader = ChainReader(self._client, workflow_id, await self._run_before(workflow_id, run_id, after))
         cursor = None
-        reading = ""
+        reading, missed = "", 0
         while not reader.ended and not (reading == run_id and _is_past(reader, run_id, last_event_id)):
             run, reading = reader.run, reader.run_id
             page = await reader.read(wait=_AT_ONCE)
             if page is None:
-                return
+                # The server ends its connections now and then, and is late at times.
+                missed += 1
+                if missed > _MISSES:
+                    return
+                continue
             cursor = cursor or run.cursor()
             for stored in page:
                 for event in cursor.number(stored.record, at=stored.at):
